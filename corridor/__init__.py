@@ -1,0 +1,1 @@
+"""Corridor's core: the rules of moving money and the adapters that speak to providers."""

@@ -1,0 +1,1 @@
+"""Pure rules: money, currencies, ids, the payment state machine, outcomes, quotes, postings."""
