@@ -1,0 +1,1 @@
+"""The platform database: engine, tables, read models, idempotency, inbox and outbox, migrations."""

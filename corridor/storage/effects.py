@@ -1,0 +1,99 @@
+"""Effects as rows: declared before the call with the exact bytes, resolved once, every look kept as evidence."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from corridor.domain.effect import EffectState, FrozenRequest, Operation
+from corridor.domain.failure import Refusal, Refused, invariant
+from corridor.domain.money import Money
+from corridor.domain.outcome import Evidence, ProviderAnswer
+from corridor.storage.tables import effects
+
+EffectRow = Row[Any]
+
+
+def declare(
+    connection: Connection,
+    *,
+    key: str,
+    object_id: str,
+    payment_id: str,
+    operation: Operation,
+    provider: str,
+    amount: Money,
+    request: FrozenRequest,
+    provider_reference: str | None,
+    now: datetime,
+) -> EffectRow:
+    """Declare the effect, or return the one already declared under this key: its bytes stay as they were."""
+    existing = find(connection, key)
+    if existing is not None:
+        return existing
+    connection.execute(
+        insert(effects).values(
+            key=key, object_id=object_id, payment_id=payment_id, operation=operation, provider=provider,
+            currency=amount.currency, amount_minor=amount.minor, request=request.model_dump(),
+            state=EffectState.DECLARED, provider_reference=provider_reference, looks=[], declared_at=now,
+        )
+    )
+    return get(connection, key)
+
+
+def find(connection: Connection, key: str) -> EffectRow | None:
+    return connection.execute(select(effects).where(effects.c.key == key)).one_or_none()
+
+
+def get(connection: Connection, key: str) -> EffectRow:
+    """Raises `Refused(NOT_FOUND)`."""
+    row = find(connection, key)
+    if row is None:
+        raise Refused(Refusal.NOT_FOUND, f"no effect {key} was declared")
+    return row
+
+
+def of_payment(connection: Connection, payment_id: str) -> list[EffectRow]:
+    """Every effect of the payment and of its refunds, in the order they were declared."""
+    query = select(effects).where(effects.c.payment_id == payment_id).order_by(effects.c.declared_at, effects.c.key)
+    return list(connection.execute(query).all())
+
+
+def record(connection: Connection, row: EffectRow, answer: ProviderAnswer, now: datetime) -> bool:
+    """Write what an answer says of the effect. False when it was final before: the first proof stays."""
+    if EffectState(row.state).is_final:
+        return False
+    state = EffectState.of(answer.outcome)
+    connection.execute(
+        update(effects)
+        .where(effects.c.key == row.key)
+        .values(
+            state=state,
+            answer=answer.model_dump(mode="json"),
+            provider_reference=answer.provider_reference or row.provider_reference,
+            resolved_at=now if state.is_final else None,
+        )
+    )
+    return True
+
+
+def add_look(connection: Connection, key: str, evidence: Evidence) -> None:
+    """Keep the evidence of a look-up that decided nothing."""
+    row = get(connection, key)
+    connection.execute(
+        update(effects).where(effects.c.key == key).values(looks=[*row.looks, evidence.model_dump(mode="json")])
+    )
+
+
+def amount(row: EffectRow) -> Money:
+    return Money(row.amount_minor, row.currency)
+
+
+def request(row: EffectRow) -> FrozenRequest:
+    return FrozenRequest.model_validate(row.request)
+
+
+def answer(row: EffectRow) -> ProviderAnswer:
+    """The recorded answer; only for effects that have one."""
+    invariant(row.answer is not None, f"effect {row.key} has no answer yet")
+    return ProviderAnswer.model_validate(row.answer)

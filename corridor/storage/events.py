@@ -1,0 +1,141 @@
+"""Events: a gap-free sequence per object, and later a position in the merchant's feed.
+
+The sequence is written by the one writer of the object, in the transaction of the change it tells of, with the
+object's state frozen as it was then. Positions are given after commit by a single sequencer, because database
+sequences become visible out of order and a reader paging by them would skip rows.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from corridor.domain.ids import Prefix, new_id
+from corridor.storage.records import Json, time_view
+from corridor.storage.tables import event_positions, events, unpositioned_events
+
+
+def append(
+    connection: Connection,
+    *,
+    object_type: str,
+    object_id: str,
+    merchant_id: str,
+    sequence: int,
+    type: str,
+    data: Json,
+    previous: Json,
+    now: datetime,
+) -> str:
+    """Write event number `sequence` of the object; the UNIQUE key refuses a second one. Returns the event id.
+
+    The id is derived from object and sequence, so a transaction that runs again writes the same id.
+    """
+    entropy = hashlib.sha256(f"{object_id}:{sequence}".encode()).digest()[:10]
+    event_id = new_id(Prefix.EVENT, now, entropy)
+    connection.execute(
+        insert(events).values(
+            id=event_id, merchant_id=merchant_id, object_type=object_type, object_id=object_id,
+            sequence=sequence, type=type, data=data, previous=previous, created_at=now,
+        )
+    )
+    connection.execute(insert(unpositioned_events).values(event_id=event_id, merchant_id=merchant_id))
+    return event_id
+
+
+def of_object(
+    connection: Connection, merchant_id: str, object_id: str, after_sequence: int, limit: int
+) -> list[Json]:
+    """The object's events after `after_sequence`, in order."""
+    query = (
+        select(events, event_positions.c.position)
+        .outerjoin(event_positions, event_positions.c.event_id == events.c.id)
+        .where(events.c.object_id == object_id, events.c.merchant_id == merchant_id)
+        .where(events.c.sequence > after_sequence)
+        .order_by(events.c.sequence)
+        .limit(limit)
+    )
+    return [event_view(row) for row in connection.execute(query)]
+
+
+def feed(connection: Connection, merchant_id: str, after_position: int, limit: int) -> list[Json]:
+    """The merchant's events after `after_position`, in feed order; never skips one that commits later."""
+    query = (
+        select(events, event_positions.c.position)
+        .join(event_positions, event_positions.c.event_id == events.c.id)
+        .where(event_positions.c.merchant_id == merchant_id, event_positions.c.position > after_position)
+        .order_by(event_positions.c.position)
+        .limit(limit)
+    )
+    return [event_view(row) for row in connection.execute(query)]
+
+
+def by_id(connection: Connection, event_id: str) -> Json | None:
+    """One event as merchants see it, whoever owns it; callers check the owner."""
+    query = (
+        select(events, event_positions.c.position)
+        .outerjoin(event_positions, event_positions.c.event_id == events.c.id)
+        .where(events.c.id == event_id)
+    )
+    row = connection.execute(query).one_or_none()
+    return event_view(row) if row is not None else None
+
+
+def assign_positions(connection: Connection, limit: int) -> int:
+    """Give feed positions to committed events. One caller at a time (see the relay's lock). Returns how many."""
+    waiting = connection.execute(
+        select(unpositioned_events.c.event_id, unpositioned_events.c.merchant_id)
+        .join(events, events.c.id == unpositioned_events.c.event_id)
+        .order_by(events.c.created_at, events.c.object_id, events.c.sequence)
+        .limit(limit)
+    ).all()
+    if not waiting:
+        return 0
+    last = connection.execute(select(func.coalesce(func.max(event_positions.c.position), 0))).scalar_one()
+    connection.execute(
+        insert(event_positions),
+        [
+            {"position": last + number, "event_id": row.event_id, "merchant_id": row.merchant_id}
+            for number, row in enumerate(waiting, start=1)
+        ],
+    )
+    connection.execute(
+        delete(unpositioned_events).where(unpositioned_events.c.event_id.in_([row.event_id for row in waiting]))
+    )
+    return len(waiting)
+
+
+def undispatched(connection: Connection, limit: int) -> list[Row[Any]]:
+    """(position, event_id, merchant_id, type) of events whose webhook deliveries were not started yet."""
+    query = (
+        select(event_positions.c.position, events.c.id, events.c.merchant_id, events.c.type)
+        .join(events, events.c.id == event_positions.c.event_id)
+        .where(event_positions.c.dispatched_at.is_(None))
+        .order_by(event_positions.c.position)
+        .limit(limit)
+    )
+    return [*connection.execute(query)]
+
+
+def mark_dispatched(connection: Connection, positions: Iterable[int], now: datetime) -> None:
+    connection.execute(
+        update(event_positions).where(event_positions.c.position.in_(list(positions))).values(dispatched_at=now)
+    )
+
+
+def event_view(row: Row[Any]) -> Json:
+    """The event as every channel sends it (GET, stream and webhook bodies are the same)."""
+    return {
+        "id": row.id,
+        "object": "event",
+        "type": row.type,
+        "timestamp": time_view(row.created_at),
+        "merchant": row.merchant_id,
+        "subject": {"type": row.object_type, "id": row.object_id},
+        "sequence": row.sequence,
+        "position": row.position,
+        "data": row.data,
+        "previous": row.previous,
+    }

@@ -1,0 +1,106 @@
+"""Idempotency keys: claimed by a UNIQUE insert in the transaction of the work, answered once, replayed for ever.
+
+The answer of a payment is frozen by the very transaction that makes it true (see `freeze_answer`), so a crash
+between the change and the HTTP response cannot lose or alter it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from corridor.domain.failure import Refusal, Refused
+from corridor.storage.tables import idempotency_keys
+
+LEASE = timedelta(seconds=60)
+"""How long a claim without an answer belongs to the request that made it; afterwards a retry resumes it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`resource_id` is the first claimant's when `resumed`; the work goes on with that, never starts anew."""
+
+    resource_id: str
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The stored answer, byte for byte."""
+
+    status_code: int
+    location: str | None
+    body: str
+
+
+def claim(
+    connection: Connection, merchant_id: str, key: str, fingerprint: str, resource_id: str, now: datetime
+) -> Claim | Replay:
+    """Claim `key`, or find what it stands for.
+
+    Raises `Refused(IDEMPOTENCY_KEY_REUSED)` for another request under the same key, and
+    `Refused(IDEMPOTENCY_IN_FLIGHT)` while the first one runs.
+    """
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                insert(idempotency_keys).values(
+                    merchant_id=merchant_id, key=key, fingerprint=fingerprint, resource_id=resource_id,
+                    lease_until=now + LEASE, created_at=now,
+                )
+            )
+        return Claim(resource_id, resumed=False)
+    except IntegrityError:
+        return _existing(connection, merchant_id, key, fingerprint, now)
+
+
+def _existing(connection: Connection, merchant_id: str, key: str, fingerprint: str, now: datetime) -> Claim | Replay:
+    mine = (idempotency_keys.c.merchant_id == merchant_id) & (idempotency_keys.c.key == key)
+    row = connection.execute(select(idempotency_keys).where(mine).with_for_update()).one()
+    if row.fingerprint != fingerprint:
+        raise Refused(
+            Refusal.IDEMPOTENCY_KEY_REUSED,
+            f"this key already stands for another request, which made {row.resource_id}; nothing was changed",
+            {"resource_id": row.resource_id},
+        )
+    if row.status_code is not None:
+        return Replay(row.status_code, row.location, row.body)
+    if row.lease_until > now:
+        raise Refused(
+            Refusal.IDEMPOTENCY_IN_FLIGHT,
+            "the first request with this key is still running; ask again in a second",
+            {"resource_id": row.resource_id},
+        )
+    connection.execute(update(idempotency_keys).where(mine).values(lease_until=now + LEASE))
+    return Claim(row.resource_id, resumed=True)
+
+
+def freeze_answer(
+    connection: Connection, resource_id: str, status_code: int, location: str | None, body: str
+) -> None:
+    """Store the answer of the request that made `resource_id`, unless one is stored; the first stays."""
+    connection.execute(
+        update(idempotency_keys)
+        .where(idempotency_keys.c.resource_id == resource_id, idempotency_keys.c.status_code.is_(None))
+        .values(status_code=status_code, location=location, body=body)
+    )
+
+
+def answer_of(connection: Connection, resource_id: str) -> Replay | None:
+    """The frozen answer of the request that made `resource_id`, if there is one yet."""
+    row = connection.execute(
+        select(idempotency_keys).where(
+            idempotency_keys.c.resource_id == resource_id, idempotency_keys.c.status_code.is_not(None)
+        )
+    ).one_or_none()
+    return Replay(row.status_code, row.location, row.body) if row is not None else None
+
+
+def release(connection: Connection, resource_id: str) -> None:
+    """End the lease of a request that gave up waiting (202), so that a retry may resume it at once."""
+    connection.execute(
+        update(idempotency_keys)
+        .where(idempotency_keys.c.resource_id == resource_id, idempotency_keys.c.status_code.is_(None))
+        .values(lease_until=idempotency_keys.c.created_at)
+    )

@@ -1,0 +1,217 @@
+"""Payments as rows: accepted once, moved only along the state machine, each move with its event."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from corridor.domain.failure import Refusal, Refused
+from corridor.domain.money import Money
+from corridor.domain.outcome import Frozen
+from corridor.domain.payment import CaptureMethod, Status, StatusReason, advance
+from corridor.storage import events, idempotency
+from corridor.storage.records import Json, money_view, time_view
+from corridor.storage.tables import payments
+
+PaymentRow = Row[Any]
+"""A row of `payments`; columns are attributes (`row.amount_minor`)."""
+
+
+class NewPayment(Frozen):
+    """A validated order to collect `amount` for a merchant; what the API accepted."""
+
+    id: str
+    merchant_id: str
+    amount: Money
+    settle_currency: str
+    source_country: str
+    destination_country: str
+    payment_token: str
+    instrument: str
+    capture_method: CaptureMethod = CaptureMethod.AUTOMATIC
+    payer_reference: str | None = None
+    merchant_reference: str | None = None
+    return_url: str | None = None
+    quote_id: str | None = None
+    slippage_max_bps: int = 50
+    slippage_policy: str = "requote"
+    metadata: dict[str, str] = {}
+
+    @property
+    def corridor(self) -> str:
+        """`DE-EUR>CN-CNY`: (source country, currency) → (destination country, currency)."""
+        return f"{self.source_country}-{self.amount.currency}>{self.destination_country}-{self.settle_currency}"
+
+
+def accept(connection: Connection, new: NewPayment, now: datetime) -> PaymentRow:
+    """Insert the payment in `processing` with event 1 (`payment.accepted`)."""
+    values = new.model_dump(exclude={"amount", "metadata"})
+    connection.execute(
+        insert(payments).values(
+            **values, amount_minor=new.amount.minor, currency=new.amount.currency, corridor=new.corridor,
+            extra=new.metadata, status=Status.PROCESSING, sequence=1, created_at=now, updated_at=now,
+        )
+    )
+    row = load(connection, new.id)
+    _append(connection, row, "payment.accepted", {}, now)
+    return row
+
+
+def load(connection: Connection, payment_id: str) -> PaymentRow:
+    """The row, whoever owns it: for the payment's own workflow. Raises `Refused(NOT_FOUND)`."""
+    return _one(connection.execute(select(payments).where(payments.c.id == payment_id)).one_or_none())
+
+
+def find(connection: Connection, payment_id: str) -> PaymentRow | None:
+    """The row, or None: for ids that came from outside."""
+    return connection.execute(select(payments).where(payments.c.id == payment_id)).one_or_none()
+
+
+def lock(connection: Connection, payment_id: str) -> PaymentRow:
+    """The row, locked until the transaction ends (SQLite has one writer anyway). Raises `Refused(NOT_FOUND)`."""
+    query = select(payments).where(payments.c.id == payment_id).with_for_update()
+    return _one(connection.execute(query).one_or_none())
+
+
+def owned(connection: Connection, merchant_id: str, payment_id: str) -> PaymentRow:
+    """The merchant's own payment; another merchant's is `Refused(NOT_FOUND)`, its existence is not revealed."""
+    query = select(payments).where(payments.c.id == payment_id, payments.c.merchant_id == merchant_id)
+    return _one(connection.execute(query).one_or_none())
+
+
+def _one(row: PaymentRow | None) -> PaymentRow:
+    if row is None:
+        raise Refused(Refusal.NOT_FOUND, "no such payment")
+    return row
+
+
+@dataclass(frozen=True)
+class Page:
+    rows: Sequence[PaymentRow]
+    has_more: bool
+
+
+def page(
+    connection: Connection,
+    merchant_id: str,
+    limit: int,
+    after: tuple[datetime, str] | None = None,
+    statuses: Sequence[str] = (),
+    merchant_reference: str | None = None,
+) -> Page:
+    """Newest first, by keyset on (created_at, id); `after` is the last pair of the page before."""
+    query = select(payments).where(payments.c.merchant_id == merchant_id)
+    if statuses:
+        query = query.where(payments.c.status.in_(statuses))
+    if merchant_reference is not None:
+        query = query.where(payments.c.merchant_reference == merchant_reference)
+    if after is not None:
+        moment, last_id = after
+        older = (payments.c.created_at < moment) | ((payments.c.created_at == moment) & (payments.c.id < last_id))
+        query = query.where(older)
+    query = query.order_by(payments.c.created_at.desc(), payments.c.id.desc()).limit(limit + 1)
+    rows = connection.execute(query).all()
+    return Page(rows[:limit], has_more=len(rows) > limit)
+
+
+def move(
+    connection: Connection,
+    row: PaymentRow,
+    event_type: str,
+    now: datetime,
+    *,
+    to: Status | None = None,
+    reason: StatusReason | None = None,
+    **changes: Any,
+) -> PaymentRow:
+    """Change the payment and append the event that tells of it, in one transaction; returns the new row.
+
+    `to` goes through the transition table; without it the status stays. `row` must be the locked current row.
+    """
+    if to is not None:
+        changes["status"] = advance(Status(row.status), to)
+        changes["status_reason"] = reason
+    connection.execute(
+        update(payments)
+        .where(payments.c.id == row.id)
+        .values(**changes, sequence=row.sequence + 1, updated_at=now)
+    )
+    moved = load(connection, row.id)
+    _append(connection, moved, event_type, _previous(row, moved), now)
+    if row.status == Status.PROCESSING and moved.status != Status.PROCESSING:
+        _freeze_answer(connection, moved)
+    return moved
+
+
+def _append(connection: Connection, row: PaymentRow, event_type: str, previous: Json, now: datetime) -> None:
+    events.append(
+        connection, object_type="payment", object_id=row.id, merchant_id=row.merchant_id, sequence=row.sequence,
+        type=event_type, data=snapshot(row), previous=previous, now=now,
+    )
+
+
+def _previous(before: PaymentRow, after: PaymentRow) -> Json:
+    """The fields of the snapshot that changed, with their former values."""
+    old, new = snapshot(before), snapshot(after)
+    return {name: old[name] for name in old if old[name] != new[name] and name not in ("last_sequence", "updated_at")}
+
+
+def _freeze_answer(connection: Connection, row: PaymentRow) -> None:
+    """Make the payment as it stands now the answer of the request that created it, byte for byte.
+
+    Called where the payment first leaves `processing`, in that transaction; later calls find it answered.
+    """
+    idempotency.freeze_answer(connection, row.id, 201, f"/v1/payments/{row.id}", render(snapshot(row)))
+
+
+def render(view: Json) -> str:
+    """The one JSON text of a view: compact, UTF-8, in the order the fields are written."""
+    return json.dumps(view, ensure_ascii=False, separators=(",", ":"))
+
+
+def captured(row: PaymentRow) -> Money:
+    return Money(row.amount_captured_minor, row.currency)
+
+
+def refundable(row: PaymentRow) -> Money:
+    """Captured money no refund has taken or reserved yet."""
+    taken = row.amount_refunded_minor + row.amount_refund_reserved_minor
+    return Money(row.amount_captured_minor - taken, row.currency)
+
+
+def snapshot(row: PaymentRow) -> Json:
+    """The payment as merchants see it: the body of GET, of events and of the frozen answer alike."""
+    return {
+        "id": row.id,
+        "object": "payment",
+        "status": row.status,
+        "status_reason": row.status_reason,
+        "amount": money_view(Money(row.amount_minor, row.currency)),
+        "amount_captured": money_view(captured(row)),
+        "amount_refunded": money_view(Money(row.amount_refunded_minor, row.currency)),
+        "refundable": money_view(refundable(row)),
+        "settlement": _settlement(row),
+        "corridor": row.corridor,
+        "capture_method": row.capture_method,
+        "provider": row.provider,
+        "quote": row.quote_id,
+        "next_action": row.next_action,
+        "decline": row.decline,
+        "deadlines": {
+            "authorization_expires_at": time_view(row.authorization_expires_at),
+            "settle_by": time_view(row.settle_by),
+        },
+        "last_sequence": row.sequence,
+        "merchant_reference": row.merchant_reference,
+        "metadata": row.extra,
+        "created_at": time_view(row.created_at),
+        "updated_at": time_view(row.updated_at),
+    }
+
+
+def _settlement(row: PaymentRow) -> Json:
+    amount = None if row.settled_minor is None else money_view(Money(row.settled_minor, row.settle_currency))
+    return {"currency": row.settle_currency, "amount": amount}

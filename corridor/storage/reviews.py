@@ -1,0 +1,99 @@
+"""Reviews: a person's decision a workflow waits for, with the evidence and the reason shown."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from corridor.domain.failure import Refusal, Refused
+from corridor.storage.records import Json, time_view
+from corridor.storage.tables import reviews
+
+ReviewRow = Row[Any]
+
+
+def open_review(
+    connection: Connection,
+    *,
+    review_id: str,
+    payment_id: str,
+    object_id: str,
+    merchant_id: str,
+    reason: str,
+    evidence: Json,
+    now: datetime,
+) -> str:
+    """Open a review, or return the one already open for the object and reason."""
+    existing = connection.execute(
+        select(reviews.c.id).where(
+            reviews.c.object_id == object_id, reviews.c.reason == reason, reviews.c.status == "open"
+        )
+    ).scalar_one_or_none()
+    if existing is not None:
+        return str(existing)
+    connection.execute(
+        insert(reviews).values(
+            id=review_id, payment_id=payment_id, object_id=object_id, merchant_id=merchant_id, reason=reason,
+            evidence=evidence, status="open", created_at=now,
+        )
+    )
+    return review_id
+
+
+def get(connection: Connection, review_id: str) -> ReviewRow:
+    """Raises `Refused(NOT_FOUND)`."""
+    row = connection.execute(select(reviews).where(reviews.c.id == review_id)).one_or_none()
+    if row is None:
+        raise Refused(Refusal.NOT_FOUND, "no such review")
+    return row
+
+
+def open_for(connection: Connection, object_id: str) -> list[ReviewRow]:
+    """Open reviews of one payment or refund."""
+    query = select(reviews).where(reviews.c.object_id == object_id, reviews.c.status == "open")
+    return list(connection.execute(query).all())
+
+
+def open_reviews(connection: Connection, limit: int, merchant_id: str | None = None) -> list[ReviewRow]:
+    """Oldest first; all merchants' for operators."""
+    query = select(reviews).where(reviews.c.status == "open")
+    if merchant_id is not None:
+        query = query.where(reviews.c.merchant_id == merchant_id)
+    return list(connection.execute(query.order_by(reviews.c.created_at).limit(limit)).all())
+
+
+def decide(
+    connection: Connection, review_id: str, decision: str, decided_by: str, note: str, now: datetime
+) -> ReviewRow:
+    """Record the decision. Raises `Refused(REVIEW_ALREADY_DECIDED)` if another one stands."""
+    changed = connection.execute(
+        update(reviews)
+        .where(reviews.c.id == review_id, reviews.c.status == "open")
+        .values(status="decided", decision=decision, decided_by=decided_by, note=note, decided_at=now)
+    ).rowcount
+    row = get(connection, review_id)
+    if changed == 0 and (row.decision, row.decided_by) != (decision, decided_by):
+        raise Refused(
+            Refusal.REVIEW_ALREADY_DECIDED,
+            f"this review was decided ({row.decision}) by {row.decided_by}; nothing was changed",
+            {"decision": row.decision},
+        )
+    return row
+
+
+def view(row: ReviewRow) -> Json:
+    return {
+        "id": row.id,
+        "object": "review",
+        "payment": row.payment_id,
+        "subject": row.object_id,
+        "merchant": row.merchant_id,
+        "reason": row.reason,
+        "evidence": row.evidence,
+        "status": row.status,
+        "decision": row.decision,
+        "decided_by": row.decided_by,
+        "note": row.note,
+        "created_at": time_view(row.created_at),
+        "decided_at": time_view(row.decided_at),
+    }

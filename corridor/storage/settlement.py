@@ -1,0 +1,138 @@
+"""Settlement reports as rows: batches with their control totals, lines with what became of each."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from corridor.domain.failure import Refusal, Refused
+from corridor.providers.port import BadRow, SettlementBatch, SettlementLine
+from corridor.storage.records import Json
+from corridor.storage.tables import settlement_batches, settlement_lines
+
+LineRow = Row[Any]
+
+
+def know_batch(connection: Connection, provider: str, batch: SettlementBatch) -> bool:
+    """Note a batch; True when it still has to be imported. A second scheduler finds it known."""
+    found = connection.execute(_this_batch(provider, batch.batch_id)).one_or_none()
+    if found is not None:
+        return bool(found.state == "importing")
+    connection.execute(
+        insert(settlement_batches).values(
+            provider=provider, batch_id=batch.batch_id, state="importing", currency=batch.total.currency,
+            total_minor=batch.total.minor, arrives_at=batch.arrives_at, created_at=batch.created_at,
+        )
+    )
+    return True
+
+
+def newest_batch_at(connection: Connection, provider: str) -> datetime | None:
+    """When the newest imported batch was made; the next look reaches back from there."""
+    newest: datetime | None = connection.execute(
+        select(func.max(settlement_batches.c.created_at)).where(settlement_batches.c.provider == provider)
+    ).scalar_one()
+    return newest
+
+
+def stage(connection: Connection, provider: str, lines: Iterable[SettlementLine], bad: Iterable[BadRow],
+          batch_id: str, now: datetime) -> None:
+    """Keep the rows of a page; rows known from an earlier run of the same page stay as they are."""
+    rows: list[Json] = [
+        {
+            "provider": provider, "line_id": line.line_id, "batch_id": batch_id, "kind": line.kind,
+            "payment_id": line.payment_id, "effect_key": line.effect_key, "body": line.model_dump(mode="json"),
+            "state": "staged", "reason": None, "created_at": now,
+        }
+        for line in lines
+    ] + [
+        {
+            "provider": provider, "line_id": row.line_id, "batch_id": batch_id, "kind": "bad", "payment_id": None,
+            "effect_key": None, "body": {"raw": row.raw}, "state": "bad", "reason": row.reason[:200],
+            "created_at": now,
+        }
+        for row in bad
+    ]
+    if rows:
+        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+        connection.execute(dialect.insert(settlement_lines).on_conflict_do_nothing(), rows)
+
+
+def of_batch(connection: Connection, provider: str, batch_id: str, states: Sequence[str]) -> list[LineRow]:
+    """The batch's rows in these states, in a stable order."""
+    query = (
+        select(settlement_lines)
+        .where(settlement_lines.c.provider == provider, settlement_lines.c.batch_id == batch_id)
+        .where(settlement_lines.c.state.in_(states))
+        .order_by(settlement_lines.c.line_id)
+    )
+    return list(connection.execute(query).all())
+
+
+def line(connection: Connection, provider: str, line_id: str) -> LineRow:
+    """Raises `Refused(NOT_FOUND)`."""
+    row = connection.execute(
+        select(settlement_lines).where(
+            settlement_lines.c.provider == provider, settlement_lines.c.line_id == line_id
+        )
+    ).one_or_none()
+    if row is None:
+        raise Refused(Refusal.NOT_FOUND, f"no settlement row {line_id} of {provider}")
+    return row
+
+
+def batches_with_staged_rows(connection: Connection, provider: str) -> list[str]:
+    """Batches whose rows are not all dealt with, because a payment could not be told yet."""
+    query = (
+        select(settlement_lines.c.batch_id)
+        .where(settlement_lines.c.provider == provider, settlement_lines.c.state == "staged")
+        .distinct()
+        .order_by(settlement_lines.c.batch_id)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def mark_signaled(connection: Connection, provider: str, line_id: str) -> None:
+    """The payment was told; if it has booked the row already, that stands."""
+    connection.execute(
+        update(settlement_lines)
+        .where(settlement_lines.c.provider == provider, settlement_lines.c.line_id == line_id)
+        .where(settlement_lines.c.state == "staged")
+        .values(state="signaled")
+    )
+
+
+def mark(connection: Connection, provider: str, line_id: str, state: str, reason: str | None = None) -> None:
+    connection.execute(
+        update(settlement_lines)
+        .where(settlement_lines.c.provider == provider, settlement_lines.c.line_id == line_id)
+        .values(state=state, reason=reason)
+    )
+
+
+def close(connection: Connection, provider: str, batch_id: str, now: datetime) -> bool:
+    """Compare the rows with the control total and close the batch; False when they differ."""
+    batch = connection.execute(_this_batch(provider, batch_id)).one()
+    lines = of_batch(connection, provider, batch_id, ("staged", "signaled", "posted", "unmatched"))
+    total = sum(
+        SettlementLine.model_validate(row.body).net.minor for row in lines if row.kind != "payout"
+    )
+    bad = len(of_batch(connection, provider, batch_id, ("bad",)))
+    balanced = bool(total == batch.total_minor)
+    connection.execute(
+        update(settlement_batches)
+        .where(settlement_batches.c.provider == provider, settlement_batches.c.batch_id == batch_id)
+        .values(
+            state="imported" if balanced else "unbalanced", lines_minor=total, line_count=len(lines),
+            bad_row_count=bad, imported_at=now,
+        )
+    )
+    return balanced
+
+
+def _this_batch(provider: str, batch_id: str) -> Any:
+    return select(settlement_batches).where(
+        settlement_batches.c.provider == provider, settlement_batches.c.batch_id == batch_id
+    )
