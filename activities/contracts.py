@@ -1,0 +1,258 @@
+"""What workflows ask of activities: durable names, inputs, results. Importable from workflow code.
+
+Names carry a version; arguments only ever grow by optional fields, a new meaning gets a new name. Money steps
+return the postings they made, so that the ledger can be rebuilt from histories alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+from corridor.domain.effect import Operation
+from corridor.domain.money import Money
+from corridor.domain.outcome import Evidence, Frozen, Outcome
+from corridor.domain.payment import RefundStatus, Status, StatusReason
+from corridor.domain.posting import Posting
+from corridor.providers.port import SendPolicy
+
+In = TypeVar("In", bound=Frozen)
+Out = TypeVar("Out", bound=Frozen)
+
+
+@dataclass(frozen=True)
+class Step(Generic[In, Out]):
+    """An activity as the workflow sees it: its durable name and the type of its result."""
+
+    name: str
+    takes: type[In]
+    gives: type[Out]
+
+
+class EffectPlan(Frozen):
+    """A declared effect and how it may be sent; the policy is data in the history, so replay never re-derives it."""
+
+    effect_key: str
+    operation: Operation
+    provider: str
+    amount: Money
+    policy: SendPolicy
+    call_timeout_seconds: float
+    declared_at: datetime
+
+
+class PrepareIn(Frozen):
+    """What is asked of the market before the transaction begins comes along, so no read precedes it."""
+
+    payment_id: str
+    amount: Money
+    settle_currency: str
+    approved_review: str | None = None
+    """The review a person approved; risk is not asked again."""
+
+
+class Prepared(Frozen):
+    verdict: Literal["proceed", "review", "declined"]
+    status: Status
+    sequence: int
+    plan: EffectPlan | None = None
+    review_id: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class DeclareIn(Frozen):
+    """Declare the next effect of a payment or refund: `number` makes the key, `amount` is what it moves."""
+
+    payment_id: str
+    object_id: str
+    operation: Operation
+    number: int
+    amount: Money | None = None
+    """None: everything that is left to capture, or the authorised amount to void."""
+
+
+class Declared(Frozen):
+    plan: EffectPlan
+
+
+class ExecuteIn(Frozen):
+    effect_key: str
+
+
+class LookUpIn(Frozen):
+    effect_key: str
+    absence_is_proof: bool = False
+    """True on the last look of a consistent look-up: not finding the effect then proves it was never made."""
+
+
+class Executed(Frozen):
+    """What is now known of an effect, and what the payment became by it.
+
+    `quote_expired` means nothing was sent: the lock would have run out before the call's own deadline.
+    """
+
+    outcome: Outcome
+    status: Status
+    sequence: int
+    refund_status: RefundStatus | None = None
+    postings: tuple[Posting, ...] = ()
+    quote_expired: bool = False
+    amount_mismatch: bool = False
+    action_url: str | None = None
+    authorization_expires_at: datetime | None = None
+    settle_by: datetime | None = None
+    evidence: Evidence | None = None
+
+
+class RequoteIn(Frozen):
+    payment_id: str
+
+
+class Requoted(Frozen):
+    """A new lock inside the merchant's slippage limit, or the reason there is none."""
+
+    accepted: bool
+    reason: StatusReason | None = None
+    quote_id: str | None = None
+    slippage_bps: str | None = None
+
+
+class MoveIn(Frozen):
+    """A transition no provider call causes (canceled before anything was sent, abandoned, expired)."""
+
+    payment_id: str
+    to: Status
+    reason: StatusReason
+
+
+class Moved(Frozen):
+    status: Status
+    sequence: int
+
+
+class OpenReviewIn(Frozen):
+    payment_id: str
+    object_id: str
+    reason: StatusReason
+    facts: dict[str, str] = {}
+
+
+class ReviewOpened(Frozen):
+    review_id: str
+    status: Status
+    sequence: int
+
+
+class DecideReviewIn(Frozen):
+    """A person's answer. For `outcome_unknown`: `found` or `absent`, with the evidence in `note`."""
+
+    review_id: str
+    decision: Literal["approve", "decline", "found", "absent"]
+    decided_by: str
+    note: str = ""
+    effect_key: str | None = None
+
+
+class ReviewDecided(Frozen):
+    status: Status
+    sequence: int
+    executed: Executed | None = None
+    """For `found` and `absent`: what the decision made of the effect."""
+
+
+class SettleIn(Frozen):
+    payment_id: str
+    provider: str
+    line_id: str
+
+
+class Settled(Frozen):
+    status: Status
+    sequence: int
+    postings: tuple[Posting, ...] = ()
+
+
+class RefundIn(Frozen):
+    refund_id: str
+    payment_id: str
+
+
+class RefundReserved(Frozen):
+    """`refused` is the stable code when the limit does not allow it; nothing was reserved then."""
+
+    status: RefundStatus
+    refused: str | None = None
+    plan: EffectPlan | None = None
+    postings: tuple[Posting, ...] = ()
+
+
+class RefundReleased(Frozen):
+    status: RefundStatus
+    postings: tuple[Posting, ...] = ()
+
+
+class BatchesIn(Frozen):
+    provider: str
+
+
+class Batches(Frozen):
+    batch_ids: tuple[str, ...]
+
+
+class ImportPageIn(Frozen):
+    provider: str
+    batch_id: str
+    cursor: str | None = None
+
+
+class ImportedPage(Frozen):
+    line_count: int
+    bad_row_count: int
+    next_cursor: str | None = None
+
+
+class BatchIn(Frozen):
+    provider: str
+    batch_id: str
+
+
+class BatchClosed(Frozen):
+    """Control total checked, payments told, rows without a payment posted."""
+
+    balanced: bool
+    signaled: int
+    unmatched: int
+    postings: tuple[Posting, ...] = ()
+
+
+PREPARE = Step("payment.prepare.v1", PrepareIn, Prepared)
+DECLARE = Step("payment.declare.v1", DeclareIn, Declared)
+EXECUTE = Step("provider.execute.v1", ExecuteIn, Executed)
+LOOK_UP = Step("provider.look_up.v1", LookUpIn, Executed)
+REQUOTE = Step("payment.requote.v1", RequoteIn, Requoted)
+MOVE = Step("payment.move.v1", MoveIn, Moved)
+OPEN_REVIEW = Step("review.open.v1", OpenReviewIn, ReviewOpened)
+DECIDE_REVIEW = Step("review.decide.v1", DecideReviewIn, ReviewDecided)
+SETTLE = Step("payment.settle.v1", SettleIn, Settled)
+RESERVE_REFUND = Step("refund.reserve.v1", RefundIn, RefundReserved)
+RELEASE_REFUND = Step("refund.release.v1", RefundIn, RefundReleased)
+FIND_BATCHES = Step("settlement.batches.v1", BatchesIn, Batches)
+IMPORT_PAGE = Step("settlement.import_page.v1", ImportPageIn, ImportedPage)
+CLOSE_BATCH = Step("settlement.close_batch.v1", BatchIn, BatchClosed)
+
+
+class AttemptIn(Frozen):
+    """Attempt `number` (from 1) of a delivery; `spread_permille` (0 to 1000) is the workflow's draw for jitter."""
+
+    delivery_id: str
+    number: int
+    spread_permille: int
+
+
+class Attempted(Frozen):
+    """`retry_in_seconds` is None when the delivery is over: delivered, given up, or its endpoint disabled."""
+
+    result: Literal["delivered", "retry", "failed", "closed"]
+    retry_in_seconds: int | None = None
+
+
+ATTEMPT_WEBHOOK = Step("webhook.attempt.v1", AttemptIn, Attempted)

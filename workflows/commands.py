@@ -1,0 +1,47 @@
+"""What a command hears back: who may ask what when, and the refusal that fits where a payment ended up."""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from temporalio.exceptions import ApplicationError
+
+from corridor.domain.failure import Refusal, Refused
+from corridor.domain.payment import Status, StatusReason
+
+
+def refuse_unless(check: Callable[[], None]) -> None:
+    """Run a domain check inside a validator; a refusal rejects the update before it enters the history."""
+    try:
+        check()
+    except Refused as refused:
+        raise ApplicationError(refused.detail, refused.facts, type=refused.code) from None
+
+
+def decisions_for(reason: StatusReason | None) -> frozenset[str]:
+    """The answers a review takes: a judgement for risk, a finding for an unknown outcome."""
+    if reason is StatusReason.RISK_REVIEW:
+        return frozenset({"approve", "decline"})
+    if reason is StatusReason.COMPENSATION_STUCK:
+        return frozenset({"approve"})
+    return frozenset({"found", "absent"})
+
+
+def refusal_of(status: Status) -> Refusal:
+    """The code for a command that was accepted and did not succeed, by the status the payment has now."""
+    match status:
+        case Status.REQUIRES_REVIEW:
+            return Refusal.OUTCOME_UNKNOWN
+        case Status.EXPIRED:
+            return Refusal.AUTHORIZATION_EXPIRED
+        case Status.FAILED:
+            return Refusal.SLIPPAGE_EXCEEDED
+        case (
+            Status.PROCESSING
+            | Status.REQUIRES_ACTION
+            | Status.AUTHORIZED
+            | Status.CAPTURED
+            | Status.SETTLED
+            | Status.CANCELED
+        ):
+            return Refusal.STATE_CONFLICT
+    assert_never(status)

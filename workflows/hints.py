@@ -1,0 +1,40 @@
+"""Hints: verified webhooks that say something happened. A hint wakes a waiting workflow; it never is the fact."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+
+from temporalio import workflow
+
+from workflows.messages import ProviderHint
+
+REMEMBERED = 64
+"""Provider event ids kept to drop repeats; more than any provider sends about one payment."""
+
+
+class Hints:
+    """Whether news arrived since last asked; repeats of one provider event count once."""
+
+    def __init__(self) -> None:
+        self._seen: deque[str] = deque(maxlen=REMEMBERED)
+        self._news = False
+
+    def receive(self, hint: ProviderHint) -> None:
+        if hint.provider_event_id not in self._seen:
+            self._seen.append(hint.provider_event_id)
+            self._news = True
+
+    def forget(self) -> None:
+        """What arrived so far is answered by what the provider just told us itself."""
+        self._news = False
+
+    async def wait(self, seconds: float, summary: str, wake: Callable[[], bool] = lambda: False) -> None:
+        """Wait for news, for `wake()`, or for the time to pass, on a durable timer shown as `summary`."""
+        try:
+            await workflow.wait_condition(
+                lambda: self._news or wake(), timeout=timedelta(seconds=seconds), timeout_summary=summary
+            )
+        except asyncio.TimeoutError:
+            return
+        self._news = False

@@ -1,0 +1,108 @@
+"""What is sent to workflows and what they answer: start inputs, updates, signals."""
+
+from datetime import datetime
+from typing import Literal
+
+from activities.contracts import EffectPlan
+from corridor.domain.money import Money
+from corridor.domain.outcome import Frozen
+from corridor.domain.payment import RefundStatus, Status, StatusReason
+
+
+class PaymentStart(Frozen):
+    """Everything the workflow needs before its first step; the rest is in the platform database."""
+
+    payment_id: str
+    merchant_id: str
+    amount: Money
+    settle_currency: str
+    corridor: str
+    settle_within_seconds: int
+    action_window_seconds: int
+    """How long a buyer may take for a challenge before the attempt is abandoned."""
+    resume: "Resume | None" = None
+
+
+class Resume(Frozen):
+    """The last durable business state of a payment, rebuilt from the database after its history was lost.
+
+    `plan` is the effect whose fate decides what comes next; it is looked up before anything new is done.
+    """
+
+    status: Status
+    sequence: int
+    plan: EffectPlan | None = None
+    operation_numbers: dict[str, int] = {}
+    review_id: str | None = None
+    review_reason: StatusReason | None = None
+    authorization_expires_at: datetime | None = None
+    settle_by: datetime | None = None
+    action_until: datetime | None = None
+
+
+class PaymentAnswer(Frozen):
+    """The early answer: where the payment stands when the waiting caller may go on."""
+
+    status: Status
+    sequence: int
+
+
+class CaptureCommand(Frozen):
+    """Capture `amount` (None: all that was authorised). The update id is the idempotency key's, so repeats join."""
+
+    amount: Money | None = None
+
+
+class CancelCommand(Frozen):
+    requested_by: Literal["merchant", "operator"] = "merchant"
+
+
+class ReviewCommand(Frozen):
+    review_id: str
+    decision: Literal["approve", "decline", "found", "absent"]
+    decided_by: str
+    note: str = ""
+
+
+class CommandDone(Frozen):
+    """`refused` is a stable code when the world had moved on; nothing was changed then."""
+
+    status: Status
+    sequence: int
+    refused: str | None = None
+    detail: str = ""
+
+
+class ProviderHint(Frozen):
+    """A verified webhook says something about us; the workflow looks, the webhook itself proves nothing."""
+
+    provider_event_id: str
+    effect_key: str | None = None
+
+
+class SettlementFact(Frozen):
+    """A row of the provider's settlement report belongs to this payment."""
+
+    provider: str
+    line_id: str
+
+
+class RefundStart(Frozen):
+    refund_id: str
+    payment_id: str
+    merchant_id: str
+    amount: Money
+    resume: bool = False
+
+
+class RefundAnswer(Frozen):
+    status: RefundStatus
+    refused: str | None = None
+
+
+class SettlementStart(Frozen):
+    provider: str
+
+
+class DeliveryStart(Frozen):
+    delivery_id: str

@@ -1,0 +1,77 @@
+"""One effect from send to proof: the procedure every money call goes through, whatever the rail.
+
+An explicit answer is the end. Everything else (a timeout, a lost worker, a broken connection, an answer we do not
+understand) is *unknown* and is looked up by our own reference until it is found or its absence is proven. When the
+procedure is exhausted the outcome stays unknown, and the caller asks a person; nothing is ever guessed.
+"""
+
+from temporalio.exceptions import ActivityError
+
+from activities.contracts import EXECUTE, LOOK_UP, EffectPlan, Executed, ExecuteIn, LookUpIn
+from corridor.domain.outcome import Outcome
+from workflows import steps
+from workflows.hints import Hints
+
+WAITING = (Outcome.UNKNOWN, Outcome.PENDING)
+PENDING_POLL_SECONDS = (5, 30, 120, 600)
+"""A provider that says `processing` is asked again at these intervals, and at once on each webhook."""
+
+
+async def carry_out(plan: EffectPlan, hints: Hints) -> Executed:
+    """Send the declared effect, then look until its fate is proven.
+
+    Returns with `unknown` or `pending` only when every look of the policy was spent.
+    """
+    executed = await _send(plan)
+    hints.forget()
+    if executed is not None and (executed.outcome not in WAITING or executed.quote_expired):
+        return executed
+    if executed is not None and executed.outcome is Outcome.PENDING:
+        return await _poll(plan, hints, executed)
+    return await find_out(plan, hints)
+
+
+async def _send(plan: EffectPlan) -> Executed | None:
+    """The answer, or None when the call ended without one. Only what the activity *returns* is proof:
+
+    a start-to-close timeout, a worker that shut down and every unforeseen error count as unknown alike.
+    """
+    try:
+        return await steps.send(
+            EXECUTE, ExecuteIn(effect_key=plan.effect_key), plan, f"{plan.operation} {plan.amount} at {plan.provider}"
+        )
+    except ActivityError:
+        return None
+
+
+async def find_out(plan: EffectPlan, hints: Hints) -> Executed:
+    """Look the effect up after each declared delay; the last miss proves absence if the contract says so."""
+    delays = plan.policy.lookup_delays_seconds
+    for number, delay in enumerate(delays, start=1):
+        await hints.wait(delay, f"look-up {number} of {len(delays)}: unknown outcome of {plan.operation}")
+        is_last = number == len(delays)
+        found = await look_once(plan, absence_is_proof=is_last and plan.policy.absence_is_proof)
+        if found.outcome is Outcome.PENDING:
+            return await _poll(plan, hints, found)
+        if found.outcome is not Outcome.UNKNOWN or is_last:
+            return found
+    return await look_once(plan)
+
+
+async def _poll(plan: EffectPlan, hints: Hints, pending: Executed) -> Executed:
+    for seconds in PENDING_POLL_SECONDS:
+        await hints.wait(seconds, f"{plan.provider} is still processing the {plan.operation}")
+        pending = await look_once(plan)
+        if pending.outcome not in WAITING:
+            return pending
+    return pending
+
+
+async def look_once(plan: EffectPlan, absence_is_proof: bool = False) -> Executed:
+    """One look at the provider's own record of the effect."""
+    return await steps.look(
+        LOOK_UP,
+        LookUpIn(effect_key=plan.effect_key, absence_is_proof=absence_is_proof),
+        plan,
+        f"look up {plan.operation} at {plan.provider}",
+    )

@@ -1,0 +1,49 @@
+"""SettlementWorkflow: import what a provider paid out, tell each payment, check the control totals.
+
+Started by a Temporal schedule with overlap SKIP, so one run per provider at a time. Every step is idempotent by the
+provider's own row and batch ids, so a second run, or a run on a second stack, changes nothing.
+"""
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from activities.contracts import CLOSE_BATCH, FIND_BATCHES, IMPORT_PAGE, BatchesIn, BatchIn, ImportPageIn
+from workflows import names
+from workflows.messages import SettlementStart
+from workflows.steps import regular
+
+PAGE_TIMEOUT = timedelta(seconds=60)
+CLOSE_TIMEOUT = timedelta(minutes=5)
+
+
+@workflow.defn(name=names.SETTLEMENT)
+class SettlementWorkflow:
+    """One import run for one provider."""
+
+    @workflow.run
+    async def run(self, start: SettlementStart) -> int:
+        """Returns how many batches were imported and closed."""
+        found = await regular(
+            FIND_BATCHES, BatchesIn(provider=start.provider), "payouts not imported yet", PAGE_TIMEOUT
+        )
+        for batch_id in found.batch_ids:
+            await self._import(start.provider, batch_id)
+        return len(found.batch_ids)
+
+    async def _import(self, provider: str, batch_id: str) -> None:
+        cursor: str | None = None
+        while True:
+            page = await regular(
+                IMPORT_PAGE,
+                ImportPageIn(provider=provider, batch_id=batch_id, cursor=cursor),
+                f"rows of {batch_id}",
+                PAGE_TIMEOUT,
+            )
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        closed = await regular(
+            CLOSE_BATCH, BatchIn(provider=provider, batch_id=batch_id), f"close {batch_id}", CLOSE_TIMEOUT
+        )
+        workflow.set_current_details(f"{batch_id}: {'balanced' if closed.balanced else '**unbalanced**'}")

@@ -1,0 +1,48 @@
+"""Tickets: commands that came in by update and wait for the main coroutine, the only one that acts.
+
+A handler takes a ticket and waits; it never runs an activity itself, so overlapping commands cannot race.
+"""
+
+from collections import deque
+from typing import TypeVar
+
+from temporalio import workflow
+
+from corridor.domain.outcome import Frozen
+from workflows.messages import CommandDone
+
+C = TypeVar("C", bound=Frozen)
+
+
+class Ticket:
+    """One command and, once the main coroutine dealt with it, its answer."""
+
+    def __init__(self, command: Frozen) -> None:
+        self.command = command
+        self.done: CommandDone | None = None
+
+
+class Tickets:
+    """A queue of commands in the order they were accepted."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Ticket] = deque()
+
+    async def ask(self, command: Frozen) -> CommandDone:
+        """Queue the command and wait for its answer; called by update handlers."""
+        ticket = Ticket(command)
+        self._waiting.append(ticket)
+        await workflow.wait_condition(lambda: ticket.done is not None)
+        assert ticket.done is not None  # noqa: S101 (the wait's condition, said again for the type checker)
+        return ticket.done
+
+    def put(self, command: Frozen) -> None:
+        """Queue a command nobody waits for."""
+        self._waiting.append(Ticket(command))
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def take(self) -> Ticket | None:
+        """The oldest command, or None."""
+        return self._waiting.popleft() if self._waiting else None
