@@ -1,0 +1,59 @@
+"""The one map from our failures to Temporal's: what is final, what is tried again."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities.contracts import Step
+from corridor.domain.failure import Refused
+from corridor.domain.outcome import Frozen
+from corridor.providers.port import LookUpFailed
+
+Owner = TypeVar("Owner")
+In = TypeVar("In", bound=Frozen)
+Out = TypeVar("Out", bound=Frozen)
+
+REPEAT = "REPEAT"
+LOOK_UP_FAILED = "LOOK_UP_FAILED"
+
+
+def implements(
+    step: Step[In, Out],
+) -> Callable[[Callable[[Owner, In], Awaitable[Out]]], Callable[[Owner, In], Awaitable[Out]]]:
+    """Register a method as the activity `step`, with its failures translated.
+
+    `Refused` is final (non-retryable, typed by its code). A failed look-up says nothing and is tried again. All
+    else, our own broken invariants included, is retried under the workflow's policy until a fix is deployed.
+    """
+
+    def bind(method: Callable[[Owner, In], Awaitable[Out]]) -> Callable[[Owner, In], Awaitable[Out]]:
+        @functools.wraps(method)
+        async def translated(self: Owner, argument: In) -> Out:
+            try:
+                return await method(self, argument)
+            except Refused as refused:
+                raise ApplicationError(
+                    refused.detail, type=refused.code, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+                ) from None
+            except LookUpFailed as failed:
+                raise ApplicationError(
+                    str(failed), type=LOOK_UP_FAILED, category=ApplicationErrorCategory.BENIGN
+                ) from None
+
+        return activity.defn(name=step.name)(translated)
+
+    return bind
+
+
+def repeat(detail: str, after_seconds: int | None) -> ApplicationError:
+    """Ask Temporal to send the same bytes under the same key again; only where the contract makes that safe."""
+    return ApplicationError(
+        detail,
+        type=REPEAT,
+        category=ApplicationErrorCategory.BENIGN,
+        next_retry_delay=None if after_seconds is None else timedelta(seconds=after_seconds),
+    )

@@ -1,0 +1,127 @@
+"""The payment's own steps: declare an effect, re-quote, move. Each is one transaction, safe to run again."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from activities import plans
+from activities.contracts import (
+    DECLARE,
+    MOVE,
+    REQUOTE,
+    Declared,
+    DeclareIn,
+    Moved,
+    MoveIn,
+    RequoteIn,
+    Requoted,
+)
+from activities.edge import Edge
+from activities.errors import implements
+from activities.recording import release_lock
+from corridor.domain.effect import Operation
+from corridor.domain.failure import Refused, broken
+from corridor.domain.money import Money
+from corridor.domain.payment import Status, StatusReason
+from corridor.domain.quote import Quote, slippage_bps
+from corridor.fx.best_execution import Chosen
+from corridor.fx.requote import Requote, after_expiry
+from corridor.fx.store import get_quote, insert_quote, lock_quote, release_quote
+from corridor.storage import effects, payments, refunds, reviews
+from corridor.storage.tables import merchants
+from corridor.storage.tables import payments as payment_table
+
+
+class PaymentSteps:
+    """Activities on the payment's row that call no provider of payments."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    @implements(DECLARE)
+    async def declare(self, wanted: DeclareIn) -> Declared:
+        """Declare the next effect. Raises (final) CAPTURE_EXCEEDS_AUTHORIZED."""
+        return await self._edge.database.write(self._declare, wanted, self._edge.now())
+
+    def _declare(self, connection: Connection, wanted: DeclareIn, now: datetime) -> Declared:
+        payment = payments.lock(connection, wanted.payment_id)
+        provider = self._edge.providers[payment.provider]
+        amount = wanted.amount or Money(payment.amount_minor, payment.currency)
+        if wanted.operation is Operation.CAPTURE:
+            amount = plans.capturable(payment, wanted.amount)
+        elif wanted.operation is Operation.REFUND:
+            refund = refunds.load(connection, wanted.object_id)
+            amount = Money(refund.amount_minor, refund.currency)
+        plan = plans.declare(
+            connection, provider, payment, wanted.operation, wanted.object_id, wanted.number, amount, now
+        )
+        return Declared(plan=plan)
+
+    @implements(MOVE)
+    async def move(self, wanted: MoveIn) -> Moved:
+        """Take a step no provider call causes; open reviews of the payment are withdrawn with it."""
+        return await self._edge.database.write(_move, wanted, self._edge.now())
+
+    @implements(REQUOTE)
+    async def requote(self, wanted: RequoteIn) -> Requoted:
+        """Ask for a new rate once; an answer that was stored by an earlier attempt is taken as it is."""
+        now = self._edge.now()
+        payment = await self._edge.database.read(payments.load, wanted.payment_id)
+        sell = Money(payment.amount_minor, payment.currency)
+        try:
+            chosen = await self._edge.desk.ask(sell, payment.settle_currency, self._edge.lock_seconds, now)
+        except Refused:
+            return Requoted(accepted=False, reason=StatusReason.RATE_UNAVAILABLE)
+        return await self._edge.database.write(self._requote, wanted.payment_id, chosen, now)
+
+    def _requote(self, connection: Connection, payment_id: str, chosen: Chosen, now: datetime) -> Requoted:
+        payment = payments.lock(connection, payment_id)
+        quote_id = payment.quote_id or broken("only a payment with a lock is quoted again")
+        old, _ = get_quote(connection, payment.merchant_id, quote_id, now)
+        margin = int(self._edge.providers[payment.provider].capabilities.call_timeout_seconds)
+        if old.is_executable(now, margin):
+            return Requoted(accepted=True, quote_id=old.id)
+        new = self._price(connection, payment.merchant_id, chosen, now)
+        worse = f"{slippage_bps(old.client_rate, new.client_rate):.4f}"
+        verdict = after_expiry(old, new, payment.slippage_max_bps, payment.slippage_policy)
+        if verdict is Requote.REJECT:
+            return Requoted(accepted=False, reason=StatusReason.SLIPPAGE_EXCEEDED, slippage_bps=worse)
+        release_quote(connection, old.id, payment.id, now)
+        insert_quote(connection, new, now)
+        lock_quote(connection, new.id, payment.id, now)
+        payments.move(connection, payment, "payment.requoted", now, quote_id=new.id)
+        return Requoted(accepted=True, quote_id=new.id, slippage_bps=worse)
+
+    def _price(self, connection: Connection, merchant_id: str, chosen: Chosen, now: datetime) -> Quote:
+        markup = connection.execute(
+            select(merchants.c.fx_markup_bps).where(merchants.c.id == merchant_id)
+        ).scalar_one()
+        return self._edge.desk.quote(chosen, merchant_id, markup, self._edge.lock_seconds, now)
+
+
+def _move(connection: Connection, wanted: MoveIn, now: datetime) -> Moved:
+    payment = payments.lock(connection, wanted.payment_id)
+    if payment.status != wanted.to:
+        for review in reviews.open_for(connection, payment.id):
+            reviews.decide(connection, review.id, "withdrawn", "payment", str(wanted.reason), now)
+        release_lock(connection, payment, now)
+        payment = payments.move(
+            connection, payment, f"payment.{wanted.to}", now, to=wanted.to, reason=wanted.reason, next_action=None
+        )
+    return Moved(status=Status(payment.status), sequence=payment.sequence)
+
+
+def mark_started(connection: Connection, payment_id: str, now: datetime) -> None:
+    """The workflow runs: from here the orphan starter leaves the payment alone."""
+    connection.execute(
+        update(payment_table)
+        .where(payment_table.c.id == payment_id, payment_table.c.workflow_started_at.is_(None))
+        .values(workflow_started_at=now)
+    )
+
+
+def latest_attempt(connection: Connection, payment_id: str) -> object | None:
+    """The newest authorisation or sale declared for the payment, if there is one."""
+    collecting = (Operation.AUTHORISE, Operation.SALE)
+    attempts = [row for row in effects.of_payment(connection, payment_id) if row.operation in collecting]
+    return attempts[-1] if attempts else None

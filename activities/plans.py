@@ -1,0 +1,97 @@
+"""From a payment and an operation to a declared effect: the instruction, its frozen bytes, and how it may be sent."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from activities.contracts import EffectPlan
+from corridor.domain.effect import Operation, effect_key
+from corridor.domain.failure import Refusal, Refused, broken
+from corridor.domain.money import Money
+from corridor.providers.port import Authorise, Capture, Instruction, PaymentProvider, Refund, Void, send_policy
+from corridor.storage import effects
+from corridor.storage.payments import PaymentRow
+
+
+def declare(
+    connection: Connection,
+    provider: PaymentProvider,
+    payment: PaymentRow,
+    operation: Operation,
+    object_id: str,
+    number: int,
+    amount: Money,
+    now: datetime,
+) -> EffectPlan:
+    """Declare the effect with its bytes, once; declaring again returns the plan of the first."""
+    key = effect_key(object_id, operation, number)
+    instruction = _instruction(payment, operation, key, object_id, amount)
+    row = effects.declare(
+        connection,
+        key=key,
+        object_id=object_id,
+        payment_id=payment.id,
+        operation=operation,
+        provider=provider.capabilities.provider,
+        amount=amount,
+        request=provider.freeze(instruction),
+        provider_reference=None if isinstance(instruction, Authorise) else instruction.provider_reference,
+        now=now,
+    )
+    return plan_of(row, provider)
+
+
+def plan_of(row: Any, provider: PaymentProvider) -> EffectPlan:
+    """The plan of a declared effect, with the policy derived from the adapter's contract."""
+    return EffectPlan(
+        effect_key=row.key,
+        operation=Operation(row.operation),
+        provider=row.provider,
+        amount=effects.amount(row),
+        policy=send_policy(provider.contract),
+        call_timeout_seconds=provider.capabilities.call_timeout_seconds,
+        declared_at=row.declared_at,
+    )
+
+
+def _instruction(
+    payment: PaymentRow, operation: Operation, key: str, object_id: str, amount: Money
+) -> Instruction:
+    match operation:
+        case Operation.AUTHORISE | Operation.SALE:
+            return Authorise(
+                effect_key=key,
+                payment_id=payment.id,
+                amount=amount,
+                payment_token=payment.payment_token,
+                capture=operation is Operation.SALE,
+                return_url=payment.return_url,
+            )
+        case Operation.CAPTURE:
+            return Capture(
+                effect_key=key, payment_id=payment.id, provider_reference=_reference(payment), amount=amount
+            )
+        case Operation.VOID:
+            return Void(effect_key=key, payment_id=payment.id, provider_reference=_reference(payment))
+        case Operation.REFUND:
+            return Refund(
+                effect_key=key,
+                payment_id=payment.id,
+                refund_id=object_id,
+                provider_reference=_reference(payment),
+                amount=amount,
+            )
+    broken(f"no instruction for {operation}")
+
+
+def _reference(payment: PaymentRow) -> str:
+    return str(payment.provider_reference or broken(f"{payment.id} has no reference at its provider yet"))
+
+
+def capturable(payment: PaymentRow, wanted: Money | None) -> Money:
+    """What a capture takes: all that was authorised, or less. Raises `Refused(CAPTURE_EXCEEDS_AUTHORIZED)`."""
+    authorised = Money(payment.amount_minor, payment.currency)
+    if wanted is not None and not wanted <= authorised:
+        raise Refused(Refusal.CAPTURE_EXCEEDS_AUTHORIZED, f"at most {authorised} was authorised")
+    return wanted or authorised

@@ -1,0 +1,205 @@
+"""Prepare: risk decision, FX lock, route and declared effect, all in one transaction with everything considered."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from activities import plans
+from activities.contracts import PREPARE, EffectPlan, Prepared, PrepareIn
+from activities.edge import Edge
+from activities.errors import implements
+from activities.payment_steps import latest_attempt, mark_started
+from activities.recording import release_lock
+from corridor.domain.effect import Operation
+from corridor.domain.failure import Refusal, Refused
+from corridor.domain.ids import Prefix, new_id
+from corridor.domain.money import Money
+from corridor.domain.payment import CaptureMethod, Status, StatusReason
+from corridor.domain.quote import Quote
+from corridor.fx.best_execution import Chosen
+from corridor.fx.requote import Requote, after_expiry
+from corridor.fx.store import get_quote, insert_quote, lock_quote
+from corridor.providers.port import PaymentProvider
+from corridor.risk.decide import Verdict
+from corridor.risk.store import decide_payment, verdict_of
+from corridor.risk.valuation import Valuation, unvalued
+from corridor.storage import payments, reviews
+from corridor.storage.payments import PaymentRow
+from corridor.storage.tables import merchants, risk_decisions
+from corridor.storage.tables import payments as payment_table
+
+_WHY = {
+    Refusal.RATE_UNAVAILABLE: StatusReason.RATE_UNAVAILABLE,
+    Refusal.SLIPPAGE_EXCEEDED: StatusReason.SLIPPAGE_EXCEEDED,
+    Refusal.NO_ROUTE: StatusReason.NO_ROUTE,
+}
+
+
+class Preparation:
+    """The first step of a payment. The market is asked before the transaction; what it said is stored in it."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    @implements(PREPARE)
+    async def prepare(self, wanted: PrepareIn) -> Prepared:
+        """Decide whether and how the payment goes on. Run again, it returns what the first run decided."""
+        now = self._edge.now()
+        chosen = await self._ask_the_market(wanted, now)
+        return await self._edge.database.write(self._prepare, wanted, chosen, now)
+
+    async def _ask_the_market(self, wanted: PrepareIn, now: datetime) -> Chosen | Refused | None:
+        """The best offer, None where nothing is converted, or why there is none (kept for the transaction)."""
+        if wanted.amount.currency == wanted.settle_currency:
+            return None
+        try:
+            return await self._edge.desk.ask(wanted.amount, wanted.settle_currency, self._edge.lock_seconds, now)
+        except Refused as refused:
+            return refused
+
+    def _prepare(
+        self, connection: Connection, wanted: PrepareIn, chosen: Chosen | Refused | None, now: datetime
+    ) -> Prepared:
+        payment = payments.lock(connection, wanted.payment_id)
+        earlier = self._decided_before(connection, payment, wanted)
+        if earlier is not None:
+            return earlier
+        mark_started(connection, payment.id, now)
+        if wanted.approved_review is None:
+            stopped = self._judge(connection, payment, now)
+            if stopped is not None:
+                return stopped
+        try:
+            with connection.begin_nested():
+                return self._route(connection, payment, chosen, now)
+        except Refused as refused:
+            return self._fail(connection, payment, _WHY.get(refused.code, StatusReason.QUOTE_UNUSABLE), now)
+
+    def _decided_before(self, connection: Connection, payment: PaymentRow, wanted: PrepareIn) -> Prepared | None:
+        """What an earlier run of this step left behind; a local activity may run again after its commit."""
+        attempt: Any = latest_attempt(connection, payment.id)
+        if attempt is not None:
+            return _proceed(payment, plans.plan_of(attempt, self._edge.providers[attempt.provider]))
+        if payment.status == Status.PROCESSING:
+            return None
+        open_reviews = reviews.open_for(connection, payment.id)
+        return Prepared(
+            verdict="review" if open_reviews else "declined",
+            status=Status(payment.status),
+            sequence=payment.sequence,
+            review_id=open_reviews[0].id if open_reviews else None,
+        )
+
+    def _judge(self, connection: Connection, payment: PaymentRow, now: datetime) -> Prepared | None:
+        """Risk: None lets the payment go on."""
+        verdict = verdict_of(connection, payment.id)
+        if verdict is None:
+            policy = self._edge.policies.in_force(now)
+            verdict = decide_payment(connection, payment.id, policy, self._valuation(now), now).verdict
+        if verdict is Verdict.ACCEPT:
+            return None
+        reasons = _reasons(connection, payment.id)
+        if verdict is Verdict.DECLINE:
+            return self._fail(connection, payment, StatusReason.DECLINED_BY_RISK, now, reasons)
+        review_id = reviews.open_review(
+            connection,
+            review_id=new_id(Prefix.REVIEW, now),
+            payment_id=payment.id,
+            object_id=payment.id,
+            merchant_id=payment.merchant_id,
+            reason=StatusReason.RISK_REVIEW,
+            evidence={"reasons": list(reasons)},
+            now=now,
+        )
+        moved = payments.move(
+            connection, payment, "payment.requires_review", now,
+            to=Status.REQUIRES_REVIEW, reason=StatusReason.RISK_REVIEW,
+        )
+        return Prepared(
+            verdict="review",
+            status=Status.REQUIRES_REVIEW,
+            sequence=moved.sequence,
+            review_id=review_id,
+            reasons=reasons,
+        )
+
+    def _valuation(self, now: datetime) -> Valuation:
+        try:
+            as_of, per_euro = self._edge.desk.per_euro(now)
+        except Refused as refused:
+            return unvalued(refused.detail)
+        return Valuation(per_euro, f"ECB {as_of.isoformat()}")
+
+    def _route(
+        self, connection: Connection, payment: PaymentRow, chosen: Chosen | Refused | None, now: datetime
+    ) -> Prepared:
+        """Choose the provider, lock the rate, declare the effect. Raises `Refused`; nothing of it is kept then."""
+        operation = Operation.SALE if payment.capture_method == CaptureMethod.AUTOMATIC else Operation.AUTHORISE
+        provider = self._provider(payment, operation)
+        quote = None if chosen is None else self._lock(connection, payment, chosen, now)
+        connection.execute(
+            update(payment_table)
+            .where(payment_table.c.id == payment.id)
+            .values(
+                provider=provider.capabilities.provider, quote_id=quote.id if quote is not None else None
+            )
+        )
+        amount = Money(payment.amount_minor, payment.currency)
+        plan = plans.declare(connection, provider, payment, operation, payment.id, 1, amount, now)
+        return _proceed(payment, plan)
+
+    def _provider(self, payment: PaymentRow, operation: Operation) -> PaymentProvider:
+        """The first provider, by name, that takes the operation in the currency. Raises `Refused(NO_ROUTE)`."""
+        for name in self._edge.providers.names:
+            capabilities = self._edge.providers[name].capabilities
+            if operation in capabilities.operations and payment.currency in capabilities.currencies:
+                return self._edge.providers[name]
+        raise Refused(Refusal.NO_ROUTE, f"no provider here takes {payment.currency}")
+
+    def _lock(self, connection: Connection, payment: PaymentRow, chosen: Chosen | Refused, now: datetime) -> Quote:
+        """The merchant's own quote while it lasts; else a new one, inside the slippage the merchant allowed."""
+        old: Quote | None = None
+        if payment.quote_id is not None:
+            try:
+                with connection.begin_nested():
+                    return lock_quote(connection, payment.quote_id, payment.id, now)
+            except Refused as refused:
+                if refused.code is not Refusal.QUOTE_EXPIRED:
+                    raise
+                old, _ = get_quote(connection, payment.merchant_id, payment.quote_id, now)
+        if isinstance(chosen, Refused):
+            raise chosen
+        new = self._price(connection, payment, chosen, now)
+        if old is not None and self._is_too_far(old, new, payment):
+            raise Refused(Refusal.SLIPPAGE_EXCEEDED, "the quote expired and the rate moved past the limit")
+        insert_quote(connection, new, now)
+        return lock_quote(connection, new.id, payment.id, now)
+
+    def _price(self, connection: Connection, payment: PaymentRow, chosen: Chosen, now: datetime) -> Quote:
+        markup = select(merchants.c.fx_markup_bps).where(merchants.c.id == payment.merchant_id)
+        markup_bps = connection.execute(markup).scalar_one()
+        return self._edge.desk.quote(chosen, payment.merchant_id, markup_bps, self._edge.lock_seconds, now)
+
+    @staticmethod
+    def _is_too_far(old: Quote, new: Quote, payment: PaymentRow) -> bool:
+        return after_expiry(old, new, payment.slippage_max_bps, payment.slippage_policy) is Requote.REJECT
+
+    @staticmethod
+    def _fail(
+        connection: Connection, payment: PaymentRow, reason: StatusReason, now: datetime, why: tuple[str, ...] = ()
+    ) -> Prepared:
+        release_lock(connection, payment, now)
+        moved = payments.move(connection, payment, "payment.failed", now, to=Status.FAILED, reason=reason)
+        return Prepared(verdict="declined", status=Status.FAILED, sequence=moved.sequence, reasons=why)
+
+
+def _proceed(payment: PaymentRow, plan: EffectPlan) -> Prepared:
+    return Prepared(verdict="proceed", status=Status(payment.status), sequence=payment.sequence, plan=plan)
+
+
+def _reasons(connection: Connection, payment_id: str) -> tuple[str, ...]:
+    rows = connection.execute(
+        select(risk_decisions.c.reasons).where(risk_decisions.c.payment_id == payment_id)
+    ).scalar_one()
+    return tuple(f"{row['code']}: {row['observed']} against {row['limit']}" for row in rows)

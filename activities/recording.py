@@ -1,0 +1,136 @@
+"""What an answer makes of a payment or refund: outcome, status, posting and event in one transaction.
+
+The posting's key is the effect key, so effects at providers and postings in the ledger are in one-to-one relation.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from activities import refund_booking
+from activities.contracts import Executed
+from corridor.domain.effect import EffectState, Operation
+from corridor.domain.outcome import Outcome, ProviderAnswer
+from corridor.domain.payment import RefundStatus, Status, StatusReason, status_after
+from corridor.domain.posting import Posting
+from corridor.fx.store import release_quote
+from corridor.ledger import rules, store
+from corridor.storage import effects, payments, refunds, reviews
+from corridor.storage.payments import PaymentRow
+
+_EVENTS = {
+    Status.AUTHORIZED: "payment.authorized",
+    Status.CAPTURED: "payment.captured",
+    Status.REQUIRES_ACTION: "payment.requires_action",
+    Status.FAILED: "payment.failed",
+}
+_COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
+
+
+def record_answer(
+    connection: Connection, key: str, answer: ProviderAnswer, now: datetime, settle_within: timedelta
+) -> Executed:
+    """Write what `answer` proves about the effect. A second answer for a proven effect changes nothing."""
+    effect = effects.get(connection, key)
+    payment = payments.lock(connection, effect.payment_id)
+    effect = effects.get(connection, key)  # read again under the lock: a look-up may have been quicker
+    answer = _trusted(effect, answer)
+    if not effects.record(connection, effect, answer, now):
+        return as_recorded(connection, key)
+    if Operation(effect.operation) in _COLLECTING:
+        _move_payment(connection, payment, effect, answer, now, settle_within)
+    elif effect.operation == Operation.REFUND:
+        _move_refund(connection, payment, effect, answer, now)
+    if answer.outcome.is_proven:
+        _close_reviews(connection, effect.object_id, answer, now)
+    return as_recorded(connection, key)
+
+
+def as_recorded(connection: Connection, key: str) -> Executed:
+    """What is known of the effect now, rebuilt from the rows; a repeated activity returns the same facts."""
+    effect = effects.get(connection, key)
+    payment = payments.load(connection, effect.payment_id)
+    answer = effects.answer(effect) if effect.answer is not None else None
+    refund = refunds.load(connection, effect.object_id) if effect.operation == Operation.REFUND else None
+    return Executed(
+        outcome=answer.outcome if answer is not None else Outcome.UNKNOWN,
+        status=Status(payment.status),
+        sequence=payment.sequence,
+        refund_status=RefundStatus(refund.status) if refund is not None else None,
+        postings=_postings(connection, key, refund),
+        amount_mismatch=answer is not None and _is_other_amount(effect, answer),
+        action_url=answer.action.url if answer is not None and answer.action is not None else None,
+        authorization_expires_at=payment.authorization_expires_at,
+        settle_by=payment.settle_by,
+        evidence=answer.evidence if answer is not None else None,
+    )
+
+
+def _postings(connection: Connection, key: str, refund: Any) -> tuple[Posting, ...]:
+    keys = [key] if refund is None else [key, *refund_booking.later_keys(refund.id)]
+    return tuple(found for name in keys if (found := store.posting_by_key(connection, name)) is not None)
+
+
+def _is_other_amount(effect: Any, answer: ProviderAnswer) -> bool:
+    return answer.amount is not None and answer.amount != effects.amount(effect)
+
+
+def _trusted(effect: Any, answer: ProviderAnswer) -> ProviderAnswer:
+    """An approval of another amount or currency is never booked: it is unknown until a person looked."""
+    if answer.outcome is Outcome.APPROVED and _is_other_amount(effect, answer):
+        return answer.model_copy(update={"outcome": Outcome.UNKNOWN})
+    return answer
+
+
+def _move_payment(
+    connection: Connection,
+    payment: PaymentRow,
+    effect: Any,
+    answer: ProviderAnswer,
+    now: datetime,
+    settle_within: timedelta,
+) -> None:
+    target = status_after(Operation(effect.operation), answer.outcome)
+    if target is None or target == payment.status:
+        return
+    changes: dict[str, Any] = {"provider_reference": answer.provider_reference or payment.provider_reference}
+    changes["next_action"] = answer.action.model_dump() if answer.action is not None else None
+    reason = None
+    if target is Status.CAPTURED:
+        amount = effects.amount(effect)
+        changes |= {"amount_captured_minor": amount.minor, "settle_by": now + settle_within}
+        posting = rules.capture(effect.key, payment.id, payment.merchant_id, effect.provider, amount)
+        store.post(connection, posting, now)
+    elif target is Status.AUTHORIZED:
+        changes["authorization_expires_at"] = answer.authorization_expires_at
+    elif target is Status.FAILED:
+        reason = StatusReason.DECLINED_BY_PROVIDER
+        changes["decline"] = answer.decline.model_dump() if answer.decline is not None else None
+        release_lock(connection, payment, now)
+    payments.move(connection, payment, _EVENTS[target], now, to=target, reason=reason, **changes)
+
+
+def release_lock(connection: Connection, payment: PaymentRow, now: datetime) -> None:
+    """Give the FX lock back: no money will move at it."""
+    if payment.quote_id is not None:
+        release_quote(connection, payment.quote_id, payment.id, now)
+
+
+def _close_reviews(connection: Connection, object_id: str, answer: ProviderAnswer, now: datetime) -> None:
+    """Evidence came before a person decided: the open question is answered by it."""
+    for review in reviews.open_for(connection, object_id):
+        reviews.decide(
+            connection, review.id, "found" if answer.outcome is Outcome.APPROVED else "absent",
+            "evidence", f"the provider's record: {answer.evidence.provider_status}", now,
+        )
+
+
+def _move_refund(
+    connection: Connection, payment: PaymentRow, effect: Any, answer: ProviderAnswer, now: datetime
+) -> None:
+    refund = refunds.load(connection, effect.object_id)
+    if answer.outcome is Outcome.APPROVED:
+        refund_booking.succeed(connection, payment, refund, effect, answer.provider_reference, now)
+    elif answer.outcome is Outcome.DECLINED:
+        refund_booking.release(connection, payment, refund, StatusReason.DECLINED_BY_PROVIDER, now)

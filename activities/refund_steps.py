@@ -1,0 +1,74 @@
+"""A refund's own steps: reserve its money under the limit, release it when the refund is proven not to happen."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from activities import plans, refund_booking
+from activities.contracts import RELEASE_REFUND, RESERVE_REFUND, EffectPlan, RefundIn, RefundReleased, RefundReserved
+from activities.edge import Edge
+from activities.errors import implements
+from corridor.domain.effect import Operation, effect_key
+from corridor.domain.failure import Refused
+from corridor.domain.money import Money
+from corridor.domain.payment import RefundStatus, StatusReason
+from corridor.domain.posting import Posting
+from corridor.ledger import store
+from corridor.storage import effects, payments, refunds
+
+
+class RefundSteps:
+    """Activities on a refund; each is one transaction under the payment's row lock."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    @implements(RESERVE_REFUND)
+    async def reserve(self, wanted: RefundIn) -> RefundReserved:
+        """Reserve the money and declare the effect, or refuse; run again, it returns what the first run did."""
+        return await self._edge.database.write(self._reserve, wanted, self._edge.now())
+
+    def _reserve(self, connection: Connection, wanted: RefundIn, now: datetime) -> RefundReserved:
+        payment = payments.lock(connection, wanted.payment_id)
+        refund = refunds.lock(connection, wanted.refund_id)
+        if refund.status == RefundStatus.FAILED:
+            return RefundReserved(status=RefundStatus.FAILED, refused=refund.status_reason)
+        provider = self._edge.providers[payment.provider]
+        known = effects.find(connection, effect_key(refund.id, Operation.REFUND, 1))
+        if known is not None:
+            posted = store.posting_by_key(connection, refund_booking.reserve_key(refund.id))
+            return _reserved(refund.status, plans.plan_of(known, provider), posted)
+        refunds.mark_started(connection, refund.id, now)
+        try:
+            with connection.begin_nested():
+                posting = refund_booking.reserve(connection, payment, refund, now)
+                amount = Money(refund.amount_minor, refund.currency)
+                plan = plans.declare(
+                    connection, provider, payment, Operation.REFUND, refund.id, 1, amount, now
+                )
+        except Refused as refused:
+            refunds.refuse(connection, refund, refused.code, now)
+            return RefundReserved(status=RefundStatus.FAILED, refused=refused.code)
+        return _reserved(refund.status, plan, posting)
+
+    @implements(RELEASE_REFUND)
+    async def release(self, wanted: RefundIn) -> RefundReleased:
+        """Give reserved money back: the refund was proven never to have been sent."""
+        return await self._edge.database.write(_release, wanted, self._edge.now())
+
+
+def _reserved(status: str, plan: EffectPlan, posting: Posting | None) -> RefundReserved:
+    postings = () if posting is None else (posting,)
+    return RefundReserved(status=RefundStatus(status), plan=plan, postings=postings)
+
+
+def _release(connection: Connection, wanted: RefundIn, now: datetime) -> RefundReleased:
+    payment = payments.lock(connection, wanted.payment_id)
+    refund = refunds.lock(connection, wanted.refund_id)
+    if refund.status in (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW):
+        refund_booking.release(connection, payment, refund, StatusReason.NOT_SENT, now)
+    posted = [store.posting_by_key(connection, key) for key in refund_booking.later_keys(refund.id)]
+    return RefundReleased(
+        status=RefundStatus(refunds.load(connection, refund.id).status),
+        postings=tuple(posting for posting in posted if posting is not None),
+    )

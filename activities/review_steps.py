@@ -1,0 +1,110 @@
+"""Reviews: ask a person, and carry out what the person decided."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from activities import recording
+from activities.contracts import DECIDE_REVIEW, OPEN_REVIEW, DecideReviewIn, OpenReviewIn, ReviewDecided, ReviewOpened
+from activities.edge import Edge
+from activities.errors import implements
+from corridor.domain.failure import broken
+from corridor.domain.ids import Prefix, is_id, new_id
+from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
+from corridor.domain.payment import RefundStatus, Status, StatusReason
+from corridor.storage import effects, payments, refunds, reviews
+from corridor.storage.records import Json
+
+
+class ReviewSteps:
+    """Activities around human decisions; each is one transaction."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    @implements(OPEN_REVIEW)
+    async def open(self, wanted: OpenReviewIn) -> ReviewOpened:
+        """Open the review, once per object and reason, and show the object as waiting for a person."""
+        return await self._edge.database.write(_open, wanted, self._edge.now())
+
+    @implements(DECIDE_REVIEW)
+    async def decide(self, wanted: DecideReviewIn) -> ReviewDecided:
+        """Record the decision and what follows from it. Raises (final) REVIEW_ALREADY_DECIDED."""
+        return await self._edge.database.write(self._decide, wanted, self._edge.now())
+
+    def _decide(self, connection: Connection, wanted: DecideReviewIn, now: datetime) -> ReviewDecided:
+        review = reviews.get(connection, wanted.review_id)
+        payment = payments.lock(connection, review.payment_id)
+        if review.status == "open":
+            reviews.decide(connection, review.id, wanted.decision, wanted.decided_by, wanted.note, now)
+        executed = None
+        match wanted.decision:
+            case "approve" if payment.status == Status.REQUIRES_REVIEW:
+                payments.move(connection, payment, "payment.review_approved", now, to=Status.PROCESSING)
+            case "decline" if payment.status == Status.REQUIRES_REVIEW:
+                reason = StatusReason.DECLINED_BY_REVIEWER
+                recording.release_lock(connection, payment, now)
+                payments.move(connection, payment, "payment.failed", now, to=Status.FAILED, reason=reason)
+            case "found" | "absent":
+                key = wanted.effect_key or broken("a finding is about an effect")
+                executed = recording.record_answer(
+                    connection, key, _finding(connection, wanted, key, now), now, self._edge.settle_within
+                )
+                _close_without_effect(connection, review.object_id, executed.outcome, now)
+        payment = payments.load(connection, review.payment_id)
+        return ReviewDecided(status=Status(payment.status), sequence=payment.sequence, executed=executed)
+
+
+def _finding(connection: Connection, wanted: DecideReviewIn, key: str, now: datetime) -> ProviderAnswer:
+    """What a named person found out about the effect, as an answer; the note is the evidence."""
+    evidence = Evidence(seen_at=now, provider_status=wanted.decision, note=f"{wanted.decided_by}: {wanted.note}")
+    effect = effects.get(connection, key)
+    if wanted.decision == "absent":
+        return ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=evidence)
+    return ProviderAnswer(
+        outcome=Outcome.APPROVED, evidence=evidence, amount=effects.amount(effect),
+        provider_reference=effect.provider_reference,
+    )
+
+
+def _close_without_effect(connection: Connection, object_id: str, outcome: Outcome, now: datetime) -> None:
+    """A person proved that nothing was sent: the payment ends as failed (a refund releases its money itself)."""
+    if outcome is not Outcome.NOT_SENT or is_id(object_id, Prefix.REFUND):
+        return
+    payment = payments.lock(connection, object_id)
+    if payment.status == Status.REQUIRES_REVIEW:
+        recording.release_lock(connection, payment, now)
+        payments.move(connection, payment, "payment.failed", now, to=Status.FAILED, reason=StatusReason.NOT_SENT)
+
+
+def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> ReviewOpened:
+    payment = payments.lock(connection, wanted.payment_id)
+    facts: Json = {**wanted.facts, "looks": _looks(connection, wanted.facts.get("effect"))}
+    review_id = reviews.open_review(
+        connection,
+        review_id=new_id(Prefix.REVIEW, now),
+        payment_id=payment.id,
+        object_id=wanted.object_id,
+        merchant_id=payment.merchant_id,
+        reason=wanted.reason,
+        evidence=facts,
+        now=now,
+    )
+    if is_id(wanted.object_id, Prefix.REFUND):
+        refund = refunds.lock(connection, wanted.object_id)
+        if refund.status == RefundStatus.PROCESSING:
+            refunds.move(
+                connection, refund, "refund.requires_review", now,
+                to=RefundStatus.REQUIRES_REVIEW, reason=wanted.reason,
+            )
+    elif payment.status != Status.REQUIRES_REVIEW:
+        payment = payments.move(
+            connection, payment, "payment.requires_review", now, to=Status.REQUIRES_REVIEW, reason=wanted.reason
+        )
+    return ReviewOpened(review_id=review_id, status=Status(payment.status), sequence=payment.sequence)
+
+
+def _looks(connection: Connection, key: str | None) -> list[Json]:
+    """Everything seen of the effect so far, for the person who decides."""
+    effect = effects.find(connection, key) if key is not None else None
+    return list(effect.looks) if effect is not None else []

@@ -1,0 +1,63 @@
+"""The payment's own settlement step: book a row of the provider's report."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from activities import refund_booking
+from activities.contracts import SETTLE, Settled, SettleIn
+from activities.edge import Edge
+from activities.errors import implements
+from corridor.domain.payment import Status
+from corridor.fx.store import mark_used
+from corridor.ledger import rules, store
+from corridor.providers.port import SettlementLine
+from corridor.runtime.crash import crash_point
+from corridor.storage import payments, settlement
+from corridor.storage.payments import PaymentRow
+
+
+class SettleStep:
+    """The payment's own settlement step, run by its workflow."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    @implements(SETTLE)
+    async def settle(self, wanted: SettleIn) -> Settled:
+        """Book a report row: clearing is discharged, the rest converted at the lock, the merchant's money available."""
+        settled = await self._edge.database.write(_settle, wanted, self._edge.now())
+        crash_point("settlement.posted")
+        return settled
+
+
+def _settle(connection: Connection, wanted: SettleIn, now: datetime) -> Settled:
+    payment = payments.lock(connection, wanted.payment_id)
+    row = settlement.line(connection, wanted.provider, wanted.line_id)
+    key = f"{payment.id}:settle:{wanted.line_id}"
+    if payment.status == Status.CAPTURED:
+        line = SettlementLine.model_validate(row.body)
+        payment = _book(connection, payment, wanted.provider, line, key, now)
+    posted = store.posting_by_key(connection, key)
+    if posted is not None:
+        settlement.mark(connection, wanted.provider, wanted.line_id, "posted")
+    postings = () if posted is None else (posted,)
+    return Settled(status=Status(payment.status), sequence=payment.sequence, postings=postings)
+
+
+def _book(
+    connection: Connection, payment: PaymentRow, provider: str, line: SettlementLine, key: str, now: datetime
+) -> PaymentRow:
+    remaining = payments.refundable(payment)
+    quote, fee_bps = refund_booking.terms(connection, payment, now)
+    posting = rules.settle(key, payment.id, payment.merchant_id, provider, line, remaining, quote, fee_bps)
+    share = rules.merchant_share(remaining, quote, fee_bps)
+    store.post(connection, posting, now)
+    if quote is not None:
+        mark_used(connection, quote.id, payment.id)
+    return payments.move(
+        connection, payment, "payment.settled", now, to=Status.SETTLED,
+        settled_minor=share.net.minor,
+        settled_charged_minor=remaining.minor,
+        settled_converted_minor=share.converted.minor,
+    )

@@ -1,0 +1,156 @@
+"""Importing a provider's settlement report: rows staged page by page, payments told, everything else booked."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.contracts import (
+    CLOSE_BATCH,
+    FIND_BATCHES,
+    IMPORT_PAGE,
+    BatchClosed,
+    Batches,
+    BatchesIn,
+    BatchIn,
+    ImportedPage,
+    ImportPageIn,
+)
+from activities.edge import Edge
+from activities.errors import implements
+from corridor.domain.outcome import Frozen
+from corridor.domain.payment import Status
+from corridor.domain.posting import Posting
+from corridor.ledger import rules, store
+from corridor.providers.port import SettlementBatch, SettlementLine
+from corridor.storage import payments, settlement
+from corridor.storage.settlement import LineRow
+
+LOOK_BACK = timedelta(days=3)
+"""How far behind the newest known batch the next look begins; known batches are skipped by id."""
+FIRST_LOOK = timedelta(days=30)
+TELL_AT_ONCE = 16
+
+
+class Tidings:
+    """How a payment's workflow is told of its settlement row; the composition root says under which names."""
+
+    def __init__(self, client: Client, workflow_id_prefix: str, signal: str) -> None:
+        self._client = client
+        self._prefix = workflow_id_prefix
+        self._signal = signal
+
+    async def tell(self, payment_id: str, fact: Frozen | dict[str, str]) -> bool:
+        """False when no such workflow is running: the row stays staged and is told again by the next import."""
+        try:
+            await self._client.get_workflow_handle(f"{self._prefix}{payment_id}").signal(self._signal, fact)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
+
+
+class SettlementSteps:
+    """Activities of the import; every one is idempotent by the provider's batch and row ids."""
+
+    def __init__(self, edge: Edge, tidings: Tidings) -> None:
+        self._edge = edge
+        self._tidings = tidings
+
+    @implements(FIND_BATCHES)
+    async def find_batches(self, wanted: BatchesIn) -> Batches:
+        """Batches not imported yet, oldest first. Raises (retryable) LOOK_UP_FAILED."""
+        newest = await self._edge.database.read(settlement.newest_batch_at, wanted.provider)
+        since = self._edge.now() - FIRST_LOOK if newest is None else newest - LOOK_BACK
+        found = await self._edge.providers[wanted.provider].settlement_batches(since)
+        return await self._edge.database.write(_unfinished, wanted.provider, found)
+
+    @implements(IMPORT_PAGE)
+    async def import_page(self, wanted: ImportPageIn) -> ImportedPage:
+        """Stage one page of rows; a bad row is kept with its reason and costs no good one."""
+        page = await self._edge.providers[wanted.provider].settlement_page(wanted.batch_id, wanted.cursor)
+        await self._edge.database.write(
+            settlement.stage, wanted.provider, page.lines, page.bad_rows, wanted.batch_id, self._edge.now()
+        )
+        return ImportedPage(
+            line_count=len(page.lines), bad_row_count=len(page.bad_rows), next_cursor=page.next_cursor
+        )
+
+    @implements(CLOSE_BATCH)
+    async def close_batch(self, wanted: BatchIn) -> BatchClosed:
+        """Tell payments of their rows, book the rows no payment waits for, and check the control total."""
+        charges = await self._edge.database.read(_charges_to_tell, wanted)
+        told = await self._tell_all(wanted.provider, charges)
+        return await self._edge.database.write(_close, wanted, told, self._edge.now())
+
+    async def _tell_all(self, provider: str, charges: list[tuple[str, str]]) -> list[str]:
+        """The ids of the rows whose payments were told."""
+        gate = asyncio.Semaphore(TELL_AT_ONCE)
+
+        async def tell(payment_id: str, line_id: str) -> str | None:
+            async with gate:
+                was_told = await self._tidings.tell(payment_id, {"provider": provider, "line_id": line_id})
+            return line_id if was_told else None
+
+        results = await asyncio.gather(*(tell(payment_id, line_id) for payment_id, line_id in charges))
+        return [line_id for line_id in results if line_id is not None]
+
+
+def _unfinished(connection: Connection, provider: str, found: tuple[SettlementBatch, ...]) -> Batches:
+    ordered = sorted(found, key=lambda batch: batch.created_at)
+    fresh = [batch.batch_id for batch in ordered if settlement.know_batch(connection, provider, batch)]
+    waiting = settlement.batches_with_staged_rows(connection, provider)
+    return Batches(batch_ids=tuple(dict.fromkeys([*waiting, *fresh])))
+
+
+def _charges_to_tell(connection: Connection, wanted: BatchIn) -> list[tuple[str, str]]:
+    """(payment id, row id) of staged charges whose payment still waits for its settlement."""
+    rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("staged",))
+    return [
+        (row.payment_id, row.line_id)
+        for row in rows
+        if row.kind == "charge" and row.payment_id is not None and _is_open(connection, row.payment_id)
+    ]
+
+
+def _is_open(connection: Connection, payment_id: str) -> bool:
+    payment = payments.find(connection, payment_id)
+    return payment is not None and not Status(payment.status).is_terminal
+
+
+def _close(connection: Connection, wanted: BatchIn, told: list[str], now: datetime) -> BatchClosed:
+    for line_id in told:
+        settlement.mark_signaled(connection, wanted.provider, line_id)
+    rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("staged",))
+    booked = [posting for row in rows if (posting := _book(connection, wanted.provider, row, now)) is not None]
+    balanced = settlement.close(connection, wanted.provider, wanted.batch_id, now)
+    unmatched = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("unmatched",))
+    return BatchClosed(
+        balanced=balanced, signaled=len(told), unmatched=len(unmatched), postings=tuple(booked)
+    )
+
+
+def _book(connection: Connection, provider: str, row: LineRow, now: datetime) -> Posting | None:
+    """Book a row no payment's workflow books: refunds, fees, and what cannot be attributed (suspense)."""
+    line = SettlementLine.model_validate(row.body)
+    key = f"{provider}:{line.line_id}"
+    match line.kind:
+        case "payout":
+            settlement.mark(connection, provider, line.line_id, "posted", "control total")
+            return None
+        case "charge" if row.payment_id is not None and _is_open(connection, row.payment_id):
+            return None  # its workflow could not be told yet; the next import tells it
+        case "refund" if line.effect_key is not None:
+            posting = rules.refund_settled(key, line.effect_key.partition(":")[0], provider, line)
+            state = "posted"
+        case "fee":
+            posting, state = rules.provider_fee(key, line.line_id, line), "posted"
+        case _:
+            posting, state = rules.adjustment(key, line.line_id, line), "unmatched"
+    store.post(connection, posting, now)
+    settlement.mark(connection, provider, line.line_id, state)
+    return posting
+

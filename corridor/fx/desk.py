@@ -1,0 +1,45 @@
+"""The desk: one place to ask what a conversion costs now, from reference rates and liquidity providers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from corridor.domain.ids import Prefix, new_id
+from corridor.domain.money import Money
+from corridor.domain.quote import Quote
+from corridor.fx.best_execution import Chosen
+from corridor.fx.ecb import EcbRates
+from corridor.fx.market import Market
+from corridor.fx.port import LiquidityProvider
+from corridor.fx.quoting import best_offer, build_quote
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Reference rates of the market day, and everybody who may be asked to deal."""
+
+    providers: Sequence[LiquidityProvider]
+    rates: EcbRates
+    market: Market
+
+    async def ask(self, sell: Money, buy_currency: str, lock_seconds: int, now: datetime) -> Chosen:
+        """The best offer with every answer as evidence. Raises `Refused(RATE_UNAVAILABLE)`."""
+        reference = self.rates.rate(sell.currency, buy_currency, self.market.day(now))
+        return await best_offer(self.providers, reference, sell, buy_currency, lock_seconds, asked_at=now)
+
+    def quote(self, chosen: Chosen, merchant_id: str, markup_bps: int, lock_seconds: int, now: datetime) -> Quote:
+        """The merchant's quote on top of the best offer. Raises `Refused(AMOUNT_OUT_OF_RANGE)`."""
+        return build_quote(
+            chosen,
+            quote_id=new_id(Prefix.QUOTE, now),
+            merchant_id=merchant_id,
+            markup_bps=markup_bps,
+            lock_seconds=lock_seconds,
+            now=now,
+        )
+
+    def per_euro(self, now: datetime) -> tuple[date, dict[str, Decimal]]:
+        """(as_of, units per 1 EUR) of the market day, for valuation. Raises `Refused(RATE_UNAVAILABLE)`."""
+        as_of, figures = self.rates.per_euro(self.market.day(now))
+        return as_of, dict(figures)

@@ -1,0 +1,123 @@
+"""The composition root: the only file that names concrete adapters and puts the pieces together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+from temporalio.client import Client
+
+from activities.edge import Edge
+from activities.payment_steps import PaymentSteps
+from activities.preparation import Preparation
+from activities.provider_steps import ProviderSteps
+from activities.refund_steps import RefundSteps
+from activities.review_steps import ReviewSteps
+from activities.settle_step import SettleStep
+from activities.settlement_steps import SettlementSteps, Tidings
+from activities.webhooks import WebhookSteps
+from corridor.fx.desk import Desk
+from corridor.fx.ecb import EcbRates
+from corridor.fx.liquidity_http import HttpLiquidityProvider
+from corridor.fx.market import Market
+from corridor.notify.outbound import Outbound, Rules
+from corridor.providers.registry import Registry
+from corridor.providers.stripe.adapter import StripeProvider
+from corridor.risk import policy
+from corridor.runtime import keys
+from corridor.runtime.settings import Settings
+from corridor.storage.database import Database
+from corridor.storage.sealing import Sealer
+from workflows import names
+from workflows.payment import PaymentWorkflow
+from workflows.refund import RefundWorkflow
+from workflows.settlement import SettlementWorkflow
+from workflows.webhook_delivery import WebhookDeliveryWorkflow
+
+WORKFLOWS: tuple[type, ...] = (PaymentWorkflow, RefundWorkflow, SettlementWorkflow, WebhookDeliveryWorkflow)
+
+
+def utc_now() -> datetime:
+    """The clock of every process."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Everything a process of ours is made of; `close` when it ends."""
+
+    edge: Edge
+    sealer: Sealer
+    outbound: Outbound
+    _stripe: StripeProvider
+    _market: httpx.AsyncClient
+
+    async def close(self) -> None:
+        await self._stripe.close()
+        await self._market.aclose()
+        await self.edge.database.close()
+
+
+def build(settings: Settings) -> Wiring:
+    """Read the settings into adapters and databases; connects to nothing yet."""
+    stripe = StripeProvider(
+        base_url=settings.stripe_address,
+        secret_key=settings.stripe_secret_key,
+        webhook_secrets=[settings.stripe_webhook_secret],
+        clock=utc_now,
+    )
+    market = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+    rates = EcbRates(max_age_days=settings.rate_max_age_hours // 24)
+    edge = Edge(
+        database=Database(settings.database),
+        providers=Registry([stripe]),
+        desk=Desk(_liquidity(settings, market), rates, Market(settings.market_day)),
+        policies=policy.shipped(),
+        now=utc_now,
+        lock_seconds=settings.quote_lock_seconds,
+        settle_within=timedelta(days=settings.settle_within_days),
+    )
+    ring = keys.load(settings)
+    return Wiring(
+        edge=edge,
+        sealer=Sealer(ring.current, ring.keys),
+        outbound=Outbound(Rules(private=settings.webhook_allow_private)),
+        _stripe=stripe,
+        _market=market,
+    )
+
+
+def _liquidity(settings: Settings, market: httpx.AsyncClient) -> tuple[HttpLiquidityProvider, ...]:
+    base = settings.liquidity_address
+    return tuple(HttpLiquidityProvider(name, market, f"{base}/{name}") for name in settings.liquidity_providers)
+
+
+def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., Any]]:
+    """Activities of the core queue: our own database steps, settlement import, webhook delivery."""
+    edge = wiring.edge
+    steps = PaymentSteps(edge)
+    refunds, reviews = RefundSteps(edge), ReviewSteps(edge)
+    settlement = SettlementSteps(edge, Tidings(client, names.payment_workflow_id(""), names.SETTLEMENT_FACT))
+    webhooks = WebhookSteps(edge.database, wiring.outbound, wiring.sealer, edge.now)
+    return (
+        Preparation(edge).prepare,
+        steps.declare,
+        steps.move,
+        steps.requote,
+        SettleStep(edge).settle,
+        refunds.reserve,
+        refunds.release,
+        reviews.open,
+        reviews.decide,
+        settlement.find_batches,
+        settlement.import_page,
+        settlement.close_batch,
+        webhooks.attempt,
+    )
+
+
+def provider_activities(wiring: Wiring) -> Sequence[Callable[..., Any]]:
+    """Activities of a provider's own queue."""
+    steps = ProviderSteps(wiring.edge)
+    return (steps.execute, steps.look_up)
