@@ -38,9 +38,12 @@ class Refusal(StrEnum):
     WEBHOOK_URL_NOT_ALLOWED = "webhook_url_not_allowed"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Refused(Exception):
-    """A request that cannot be carried out; nothing was changed. `facts` are safe to show the caller."""
+    """A request that cannot be carried out; nothing was changed. `facts` are safe to show the caller.
+
+    Not frozen: Python itself writes `__traceback__` while an exception passes a context manager.
+    """
 
     code: Refusal
     detail: str

@@ -10,7 +10,14 @@ from sqlalchemy import Connection, Row, insert, select, update
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.money import Money
 from corridor.domain.outcome import Frozen
-from corridor.domain.payment import REFUND_TRANSITIONS, REFUNDABLE, RefundStatus, Status, StatusReason, require
+from corridor.domain.payment import (
+    REFUND_TRANSITIONS,
+    REFUNDABLE,
+    RefundStatus,
+    Status,
+    StatusReason,
+    require,
+)
 from corridor.storage import events, idempotency, payments
 from corridor.storage.records import Json, money_view, time_view
 from corridor.storage.tables import refunds

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from corridor.domain.failure import Refusal, Refused
-from corridor.providers.port import BadRow, SettlementBatch, SettlementLine
+from corridor.domain.settlement import BadRow, SettlementBatch, SettlementLine
 from corridor.storage.records import Json
 from corridor.storage.tables import settlement_batches, settlement_lines
 
