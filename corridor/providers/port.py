@@ -14,6 +14,8 @@ from pydantic import Field
 from corridor.domain.effect import FrozenRequest, Operation
 from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, Frozen, ProviderAnswer
+from corridor.domain.sending import SendPolicy
+from corridor.domain.settlement import SettlementBatch, SettlementPage
 
 
 class Authorise(Frozen):
@@ -77,19 +79,6 @@ class IdempotencyContract(Frozen):
     lookup_is_consistent: bool
     horizon_seconds: int
     """How long evidence may still arrive before a person is asked."""
-
-
-class SendPolicy(Frozen):
-    """How often a money call may be sent and when it is looked up; goes into the workflow as data."""
-
-    maximum_attempts: int
-    initial_interval_seconds: float
-    maximum_interval_seconds: float
-    give_up_after_seconds: int
-    """No attempt begins later than this after the effect was declared (key life minus a margin)."""
-    lookup_delays_seconds: tuple[int, ...]
-    """Waits before each look-up; after the last miss absence is proof only if `absence_is_proof`."""
-    absence_is_proof: bool
 
 
 KEY_LIFE_MARGIN_SECONDS = 3600
@@ -161,56 +150,6 @@ class ProviderEvent(Frozen):
 
 class SignatureInvalid(Exception):
     """The webhook's signature or time stamp does not verify; nothing of it may be believed or stored as fact."""
-
-
-class SettlementLine(Frozen):
-    """One row of a provider's settlement report. Signed minor units as seen from our account there.
-
-    `gross = net + fee`. `payment_reference` is the provider's id of the payment or refund the row belongs to;
-    `effect_key` is ours, where the report carries it. `converted_from` is the buyer's amount when the provider
-    settled in another currency; amounts are booked as reported, never recomputed from `rate`.
-    """
-
-    line_id: str
-    batch_id: str
-    kind: Literal["charge", "refund", "fee", "adjustment", "payout", "other"]
-    provider_kind: str
-    provider_reference: str | None
-    effect_key: str | None
-    payment_id: str | None
-    gross: Money
-    fee: Money
-    net: Money
-    converted_from: Money | None
-    rate: str | None
-    available_at: datetime
-    created_at: datetime
-
-
-class BadRow(Frozen):
-    """A report row that could not be read: kept with its reason; the other rows go on."""
-
-    line_id: str
-    reason: str
-    raw: str
-
-
-class SettlementPage(Frozen):
-    """Up to a provider's page size of rows; `next_cursor` is None on the last page."""
-
-    lines: tuple[SettlementLine, ...]
-    bad_rows: tuple[BadRow, ...]
-    next_cursor: str | None
-
-
-class SettlementBatch(Frozen):
-    """A payout of the provider to our bank account: the control total its rows must add up to."""
-
-    batch_id: str
-    total: Money
-    status: str
-    arrives_at: datetime
-    created_at: datetime
 
 
 class PaymentProvider(Protocol):

@@ -1,0 +1,1 @@
+"""Stripe: cards over PaymentIntents, settlement from the balance transactions of automatic payouts."""
