@@ -1,0 +1,1 @@
+"""Two fake liquidity providers that quote around the ECB reference, over books of their own."""
