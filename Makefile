@@ -1,0 +1,84 @@
+# Corridor's commands. A fresh machine needs git, make, Python ≥ 3.11 with venv and pip, and a package index.
+#   make demo    run the main job to its end; exit status 0 only if every proof holds
+#   make test    the whole test suite, on SQLite and PostgreSQL
+#   make up      the stack on this machine, until Ctrl-C
+#   make check   ruff, mypy, import contracts, tidy
+#   make replay  golden histories against this workflow code
+#   make bench   our payment against a bare workflow of the same durable shape
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test up check replay bench format lock install install-dev clean
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Read at the command line, e.g. `make test PYTEST="-k refund -x"`.
+PYTEST ?=
+JOBS ?= 2
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# Stamps: a target runs pip again only when its lock changed. The project itself is not built: it is put on the
+# environment's path, and `corridor` is a launcher of three lines, so no build backend is needed.
+$(VENV)/python.stamp:
+	@test -n "$(PYTHON)" || { echo "Corridor needs Python 3.11 or newer on the PATH" >&2; exit 1; }
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo '$(CURDIR)' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/corridor.pth"
+	@printf '#!%s\nfrom api.cli.main import main\n\nmain()\n' '$(CURDIR)/$(BIN)/python' > $(BIN)/corridor
+	@chmod +x $(BIN)/corridor
+	@touch $@
+
+$(VENV)/app.stamp: $(VENV)/python.stamp requirements/app.lock
+	@echo "installing what Corridor runs on, every file checked against requirements/app.lock"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/app.lock
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/python.stamp requirements/dev.lock
+	@echo "installing what Corridor is tested with, every file checked against requirements/dev.lock"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.lock
+	@touch $(VENV)/app.stamp $@
+
+install: $(VENV)/app.stamp
+
+install-dev: $(VENV)/dev.stamp
+
+demo: install
+	@$(BIN)/corridor demo
+
+up: install
+	@$(BIN)/corridor up
+
+test: install-dev
+	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST)
+
+check: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/tidy
+
+replay: install-dev
+	@$(BIN)/python -m pytest -q tests/replay
+
+bench: install
+	@$(BIN)/python -m benchmarks
+
+format: install-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# For maintainers; needs uv. Universal: one lock for every supported Python and platform, no index addresses.
+UV_COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate --quiet --extra embedded
+lock:
+	$(UV_COMPILE) --output-file requirements/app.lock
+	$(UV_COMPILE) --group dev --constraint requirements/app.lock --output-file requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

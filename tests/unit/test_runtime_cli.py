@@ -1,0 +1,82 @@
+"""The `corridor` command as a script meets it: exit codes, streams, and no traceback for a wrong environment."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _corridor(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 — our own program
+        [sys.executable, "-m", "api.cli", *words],
+        env={**os.environ, "DATABASE_URL": "", **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("words", [("--help",), ("up", "--help"), ("ledger", "verify", "--help")])
+def test_help_gives_an_example_and_imports_nothing_heavy(words: tuple[str, ...]) -> None:
+    done = subprocess.run(  # noqa: S603 — our own program
+        [sys.executable, "-X", "importtime", "-m", "api.cli", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "Usage" in done.stdout
+    assert words == ("--help",) or "Example: corridor" in done.stdout
+    heavy = {"temporalio", "sqlalchemy", "fastapi", "cryptography", "corridor.runtime.settings"}
+    assert not heavy & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+def test_the_books_of_a_new_installation_hold(tmp_path: Path) -> None:
+    migrated = _corridor("migrate", "--data-dir", str(tmp_path))
+    assert (migrated.returncode, migrated.stdout) == (0, ""), migrated.stderr
+    verified = _corridor("ledger", "verify", "--json", "--data-dir", str(tmp_path))
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout)["fault_count"] == 0
+
+
+def test_keys_new_prints_the_id_and_rotates(tmp_path: Path) -> None:
+    assert _corridor("keys", "new", "--data-dir", str(tmp_path)).stdout == "k1\n"
+    assert _corridor("keys", "new", "--data-dir", str(tmp_path)).stdout == "k2\n"
+    assert set(json.loads((tmp_path / "keyring.json").read_text())["keys"]) == {"k1", "k2"}
+
+
+def test_a_ring_kept_elsewhere_is_not_rotated_here(tmp_path: Path) -> None:
+    done = _corridor("keys", "new", "--data-dir", str(tmp_path), CORRIDOR_ENCRYPTION_KEYS="{}")
+    assert done.returncode == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unusable_environment_is_one_line(tmp_path: Path) -> None:
+    done = _corridor("doctor", CORRIDOR_MODE="live")
+    assert done.returncode == 2
+    assert done.stderr.startswith("corridor: settings: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_doctor_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
+    done = _corridor("doctor", "--json", "--data-dir", str(tmp_path), TEMPORAL_ADDRESS="127.0.0.1:1")
+    assert done.returncode == 1
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
+    assert findings["disk"]["ok"]
+    assert "127.0.0.1:1 cannot be reached" in findings["Temporal"]["detail"]
+
+
+def test_replaying_a_missing_directory_is_not_found(tmp_path: Path) -> None:
+    assert _corridor("history", "replay", str(tmp_path / "none")).returncode == 3
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert _corridor("pay").returncode == 2

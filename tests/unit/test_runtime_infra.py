@@ -1,0 +1,81 @@
+"""The files in infra/ say the same as the code."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from corridor.runtime import temporal_server
+from corridor.runtime.ports import free_ports
+from corridor.runtime.settings import Settings
+
+INFRA = Path(__file__).parents[2] / "infra"
+
+
+def test_the_cluster_gets_the_search_attributes_of_the_code() -> None:
+    script = (INFRA / "temporal" / "search-attributes.sh").read_text("utf-8")
+    assert (
+        dict(re.findall(r"^([A-Z]\w+) ([A-Z]\w+)$", script, re.MULTILINE))
+        == temporal_server.SEARCH_ATTRIBUTES
+    )
+
+
+def test_the_cluster_gets_the_dynamic_configuration_of_the_embedded_server() -> None:
+    document = yaml.safe_load((INFRA / "temporal" / "dynamicconfig.yaml").read_text("utf-8"))
+    values = {name: str(entries[0]["value"]) for name, entries in document.items()}
+    assert values.items() >= temporal_server.DYNAMIC_CONFIG.items()
+
+
+def test_the_example_environment_names_only_settings_that_exist() -> None:
+    names = re.findall(r"^CORRIDOR_(\w+)=", (INFRA / "compose.env.example").read_text("utf-8"), re.MULTILINE)
+    assert {name.lower() for name in names} <= set(Settings.model_fields)
+
+
+# In a process of its own: OpenTelemetry's providers are global and set once.
+RECORD_ONCE = """
+import urllib.request
+from corridor.runtime import metrics, settings, telemetry
+loaded = settings.load()
+running = telemetry.start(loaded, "test")
+metrics.payment_reached("settled", "stripe", "DE-EUR:CN-CNY")
+metrics.answered(0.1, "final")
+metrics.provider_called(0.1, "stripe", "capture", "approved")
+metrics.unknown_outcomes(1, 60, "stripe")
+metrics.reviews_waiting(1, 60)
+metrics.compensation_retried("capture")
+metrics.webhook_received(1, "stripe")
+metrics.webhook_delivered("delivered")
+for port in (loaded.metrics_port, loaded.temporal_metrics_port):
+    print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
+running.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def exposed() -> str:
+    """What Prometheus scrapes from a process that recorded each measurement once."""
+    ours, temporals = free_ports(2)
+    ports = {"CORRIDOR_METRICS_PORT": str(ours), "CORRIDOR_TEMPORAL_METRICS_PORT": str(temporals)}
+    return subprocess.run(  # noqa: S603 — our own code
+        [sys.executable, "-c", RECORD_ONCE],
+        env={**os.environ, **ports},
+        cwd=INFRA.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+
+
+def test_alerts_ask_for_measurements_that_exist(exposed: str) -> None:
+    alerts = (INFRA / "prometheus" / "alerts.yaml").read_text("utf-8")
+    assert yaml.safe_load(alerts)["groups"]
+    asked = set(re.findall(r"\bcorridor_\w+", alerts))
+    offered = set(re.findall(r"^(corridor_\w+)", exposed, re.MULTILINE))
+    offered |= {re.sub(r"_(bucket|count|sum)$", "", name) for name in offered}
+    assert asked <= offered
+    assert {"corridor_payments_total", "corridor_answer_seconds"} <= offered

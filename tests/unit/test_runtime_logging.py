@@ -1,0 +1,80 @@
+"""Redaction: what must not reach a log, and what must still be told."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+from temporalio.exceptions import ApplicationError
+
+from corridor.runtime import logging as runtime_logging
+from corridor.runtime.settings import load
+
+CARDS = ["4242424242424242", "4000 0566 5566 5556", "3782-822463-10005", "6011111111111117", "30569309025904"]
+
+
+Lines = Callable[[], list[dict[str, object]]]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    """Logging as a process sets it up, on a stderr of its own; undone for the tests that follow."""
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        runtime_logging.configure(load(log_format="json"), "test")
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_card_numbers_are_hidden_wherever_they_stand(card: str) -> None:
+    assert runtime_logging.redact_text(f"card {card}, sorry") == "card [hidden], sorry"
+
+
+@pytest.mark.parametrize("number", ["4242424242424241", "424242424242", "1795334400", "2026-11-22 10:43:36"])
+def test_other_numbers_stay(number: str) -> None:
+    assert runtime_logging.redact_text(number) == number
+
+
+def test_secrets_and_addresses_are_hidden_at_any_depth(lines: Lines) -> None:
+    structlog.get_logger("t").info(
+        "to ann@example.com", payment_id="pay_1", a={"b": ["sk_live_abc", {"card": CARDS[0]}]}, api_key="zzz"
+    )
+    (line,) = lines()
+    assert line["payment_id"] == "pay_1"
+    assert not any(secret in json.dumps(line) for secret in ("ann@", "sk_live", CARDS[0], "zzz"))
+
+
+def test_a_failed_activity_is_logged_by_kind_and_place_without_its_words(lines: Lines) -> None:
+    try:
+        raise ApplicationError("provider said: canary", type="DECLINED") from ValueError("canary body")
+    except ApplicationError:
+        logging.getLogger("temporalio.activity").warning("Completing activity as failed", exc_info=True)
+    (line,) = lines()
+    assert "canary" not in json.dumps(line)
+    assert "ApplicationError(DECLINED) < ValueError at test_runtime_logging.py" in str(line["event"])
+
+
+def test_an_exception_of_our_own_keeps_its_stack_without_card_numbers(lines: Lines) -> None:
+    try:
+        raise ValueError(f"bad {CARDS[0]}")
+    except ValueError:
+        logging.getLogger("corridor.x").exception("failed")
+    (line,) = lines()
+    assert "ValueError: bad [hidden]" in str(line["exception"])
+
+
+def test_lines_inside_carry_the_ids(lines: Lines) -> None:
+    with runtime_logging.about(payment_id="pay_1"):
+        logging.getLogger("corridor.x").warning("inside")
+    logging.getLogger("corridor.x").warning("outside")
+    inside, outside = lines()
+    assert inside["payment_id"] == "pay_1"
+    assert "payment_id" not in outside

@@ -1,0 +1,104 @@
+"""Settings: what starts, what is refused, and what never shows."""
+
+from pathlib import Path
+
+import pytest
+
+from corridor.runtime.refused import SettingsRefused
+from corridor.runtime.settings import SANDBOX_SECRETS, Settings, load
+
+LIVE = {
+    "mode": "live",
+    "stripe_secret_key": "sk_live_1",
+    "stripe_webhook_secret": "whsec_1",
+    "api_key_pepper": "pepper",
+    "codec_token": "token",
+    "stripe_url": "https://api.stripe.com",
+    "liquidity_url": "https://lp.example",
+    "encryption_keys": "{}",
+    "database_url": "postgresql://db/corridor",
+}
+
+
+def test_live_mode_starts_when_everything_is_given() -> None:
+    assert load(**LIVE).mode == "live"
+
+
+@pytest.mark.parametrize("name", SANDBOX_SECRETS)
+def test_live_mode_refuses_every_public_sandbox_secret(name: str) -> None:
+    with pytest.raises(SettingsRefused, match=name):
+        load(**{**LIVE, name: SANDBOX_SECRETS[name]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("debug", True),
+        ("webhook_allow_private", True),
+        ("stripe_url", "http://api.stripe.com"),
+        ("liquidity_url", None),
+        ("encryption_keys", None),
+        ("database_url", None),
+        ("stripe_secret_key", "sk_test_1"),
+    ],
+)
+def test_live_mode_refuses_what_only_a_sandbox_may(name: str, value: object) -> None:
+    with pytest.raises(SettingsRefused, match=name if name != "database_url" else "DATABASE_URL"):
+        load(**{**LIVE, name: value})
+
+
+def test_sandbox_mode_refuses_a_live_key() -> None:
+    with pytest.raises(SettingsRefused, match="live Stripe key"):
+        load(stripe_secret_key="sk_live_1")
+
+
+def test_a_refusal_does_not_quote_the_secret() -> None:
+    with pytest.raises(SettingsRefused) as refusal:
+        load(**{**LIVE, "stripe_secret_key": "sk_test_canary"})
+    assert "canary" not in str(refusal.value)
+
+
+def test_secrets_do_not_print() -> None:
+    settings = load(**LIVE)
+    for secret in ("sk_live_1", "whsec_1", "pepper'", "postgresql://"):
+        assert secret not in repr(settings)
+
+
+def test_a_secret_is_read_from_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key"
+    path.write_text("from-file\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("CORRIDOR_STRIPE_SECRET_KEY_FILE", str(path))
+    assert load().stripe_secret_key.get_secret_value() == "from-file"
+
+
+def test_the_database_address_is_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "url"
+    path.write_text("postgresql://db/corridor")
+    path.chmod(0o600)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("DATABASE_URL_FILE", str(path))
+    assert load().database == "postgresql://db/corridor"
+
+
+def test_a_secret_file_everybody_can_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key"
+    path.write_text("from-file")
+    path.chmod(0o644)
+    monkeypatch.setenv("CORRIDOR_STRIPE_SECRET_KEY_FILE", str(path))
+    with pytest.raises(SettingsRefused, match="chmod 600"):
+        load()
+
+
+def test_the_environment_of_a_child_says_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(**LIVE, market_day="2026-11-20", workers=3, liquidity_providers=("a", "b"))
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
+
+
+def test_without_a_database_url_a_file_in_the_data_directory_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert load(data_dir=tmp_path).database == f"sqlite:///{tmp_path}/corridor.db"
