@@ -10,7 +10,6 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from corridor.runtime.settings import Settings
 from workers import wiring
 from workers.wiring import Wiring
 from workflows import names
@@ -34,16 +33,16 @@ def runner() -> SandboxedWorkflowRunner:
 
 
 @contextlib.asynccontextmanager
-async def running(wired: Wiring, client: Client, settings: Settings) -> AsyncIterator[None]:
+async def running(wired: Wiring, client: Client, grace: timedelta) -> AsyncIterator[None]:
     """Workers of every queue, polling until the block is left."""
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(core_worker(wired, client))
+        await stack.enter_async_context(core_worker(wired, client, grace))
         for provider in wired.edge.providers.names:
-            await stack.enter_async_context(provider_worker(wired, client, provider))
+            await stack.enter_async_context(provider_worker(wired, client, provider, grace))
         yield
 
 
-def core_worker(wired: Wiring, client: Client) -> Worker:
+def core_worker(wired: Wiring, client: Client, grace: timedelta = GRACE) -> Worker:
     """Workflows and our own steps.
 
     Autoscaling pollers: with the default, one poll in five serves new workflows, so under load a new payment waits
@@ -60,11 +59,11 @@ def core_worker(wired: Wiring, client: Client) -> Worker:
         max_concurrent_workflow_tasks=50,
         max_concurrent_local_activities=50,
         max_concurrent_activities=50,
-        graceful_shutdown_timeout=GRACE,
+        graceful_shutdown_timeout=grace,
     )
 
 
-def provider_worker(wired: Wiring, client: Client, provider: str) -> Worker:
+def provider_worker(wired: Wiring, client: Client, provider: str, grace: timedelta = GRACE) -> Worker:
     """Calls to one provider; a slow provider fills its own slots and nobody else's."""
     return Worker(
         client,
@@ -72,5 +71,5 @@ def provider_worker(wired: Wiring, client: Client, provider: str) -> Worker:
         activities=wiring.provider_activities(wired),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         max_concurrent_activities=64,
-        graceful_shutdown_timeout=GRACE,
+        graceful_shutdown_timeout=grace,
     )

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 from temporalio.client import Client
 
 from activities.edge import Edge
@@ -51,11 +50,12 @@ class Wiring:
     sealer: Sealer
     outbound: Outbound
     _stripe: StripeProvider
-    _market: httpx.AsyncClient
+    _liquidity: tuple[HttpLiquidityProvider, ...]
 
     async def close(self) -> None:
         await self._stripe.close()
-        await self._market.aclose()
+        for provider in self._liquidity:
+            await provider.close()
         await self.edge.database.close()
 
 
@@ -67,12 +67,12 @@ def build(settings: Settings) -> Wiring:
         webhook_secrets=[settings.stripe_webhook_secret],
         clock=utc_now,
     )
-    market = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+    liquidity = _liquidity(settings)
     rates = EcbRates(max_age_days=settings.rate_max_age_hours // 24)
     edge = Edge(
         database=Database(settings.database),
         providers=Registry([stripe]),
-        desk=Desk(_liquidity(settings, market), rates, Market(settings.market_day)),
+        desk=Desk(liquidity, rates, Market(settings.market_day)),
         policies=policy.shipped(),
         now=utc_now,
         lock_seconds=settings.quote_lock_seconds,
@@ -84,13 +84,13 @@ def build(settings: Settings) -> Wiring:
         sealer=Sealer(ring.current, ring.keys),
         outbound=Outbound(Rules(private=settings.webhook_allow_private)),
         _stripe=stripe,
-        _market=market,
+        _liquidity=liquidity,
     )
 
 
-def _liquidity(settings: Settings, market: httpx.AsyncClient) -> tuple[HttpLiquidityProvider, ...]:
+def _liquidity(settings: Settings) -> tuple[HttpLiquidityProvider, ...]:
     base = settings.liquidity_address
-    return tuple(HttpLiquidityProvider(name, market, f"{base}/{name}") for name in settings.liquidity_providers)
+    return tuple(HttpLiquidityProvider(name, f"{base}/{name}", clock=utc_now) for name in settings.liquidity_providers)
 
 
 def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., Any]]:

@@ -104,6 +104,17 @@ def refund_start(row: Row) -> RefundStart:
     )
 
 
+def refund_search_attributes(row: Row) -> TypedSearchAttributes:
+    """What operators filter refunds by."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(names.MERCHANT, row.merchant_id),
+            SearchAttributePair(names.AMOUNT, row.amount_minor),
+            SearchAttributePair(names.NEEDS_REVIEW, False),
+        ]
+    )
+
+
 def refund_summary(row: Row) -> str:
     """One line for the list of workflows: `refund of 12.00 EUR · pay_…`."""
     return f"refund of {Money(row.amount_minor, row.currency)} · {row.payment_id}"

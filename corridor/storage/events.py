@@ -24,7 +24,7 @@ def append(
     object_id: str,
     merchant_id: str,
     sequence: int,
-    type: str,
+    event_type: str,
     data: Json,
     previous: Json,
     now: datetime,
@@ -38,7 +38,7 @@ def append(
     connection.execute(
         insert(events).values(
             id=event_id, merchant_id=merchant_id, object_type=object_type, object_id=object_id,
-            sequence=sequence, type=type, data=data, previous=previous, created_at=now,
+            sequence=sequence, type=event_type, data=data, previous=previous, created_at=now,
         )
     )
     connection.execute(insert(unpositioned_events).values(event_id=event_id, merchant_id=merchant_id))

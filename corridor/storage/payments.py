@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
 from sqlalchemy import Connection, Row, insert, select, update
 
 from corridor.domain.failure import Refusal, Refused
@@ -38,7 +39,7 @@ class NewPayment(Frozen):
     quote_id: str | None = None
     slippage_max_bps: int = 50
     slippage_policy: str = "requote"
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = Field(default_factory=dict)
 
     @property
     def corridor(self) -> str:
@@ -149,7 +150,7 @@ def move(
 def _append(connection: Connection, row: PaymentRow, event_type: str, previous: Json, now: datetime) -> None:
     events.append(
         connection, object_type="payment", object_id=row.id, merchant_id=row.merchant_id, sequence=row.sequence,
-        type=event_type, data=snapshot(row), previous=previous, now=now,
+        event_type=event_type, data=snapshot(row), previous=previous, now=now,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
 from sqlalchemy import Connection, Row, insert, select, update
 
 from corridor.domain.failure import Refusal, Refused, invariant
@@ -34,7 +35,7 @@ class NewRefund(Frozen):
     merchant_id: str
     amount: Money
     reason: str | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = Field(default_factory=dict)
 
 
 def check(payment: payments.PaymentRow, amount: Money) -> None:
@@ -225,7 +226,7 @@ def _change(
 def _append(connection: Connection, row: RefundRow, event_type: str, previous: Json, now: datetime) -> None:
     events.append(
         connection, object_type="refund", object_id=row.id, merchant_id=row.merchant_id, sequence=row.sequence,
-        type=event_type, data=snapshot(row), previous=previous, now=now,
+        event_type=event_type, data=snapshot(row), previous=previous, now=now,
     )
 
 

@@ -4,97 +4,49 @@ The ledger's tables are append-only: triggers (see the first migration) refuse U
 `entries` and `events`.
 """
 
-from datetime import UTC, datetime
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.types import TypeDecorator
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """Time zone aware in and out; a naive time is a programmer's error, on both databases."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("times carry their zone")
-        moment = value.astimezone(UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
-
-
-def _id(name: str = "id", **kwargs: Any) -> Column[str]:
-    return Column(name, String(64), primary_key=True, **kwargs)
-
-
-def _reference(name: str, target: str, **kwargs: Any) -> Column[str]:
-    return Column(name, String(64), ForeignKey(target), nullable=kwargs.pop("nullable", False), **kwargs)
-
-
-def _minor(name: str, **kwargs: Any) -> Column[int]:
-    return Column(name, BigInteger, nullable=kwargs.pop("nullable", False), **kwargs)
-
-
-def _time(name: str, nullable: bool = False) -> Column[datetime]:
-    return Column(name, UtcTime, nullable=nullable)
-
+from corridor.storage.columns import identifier, minor, moment, reference
+from corridor.storage.columns import metadata as metadata  # migrations read the schema here
 
 merchants = Table(
     "merchants",
     metadata,
-    _id(),
+    identifier(),
     Column("name", String(200), nullable=False),
     Column("country", String(2), nullable=False),
     Column("settle_currency", String(3), nullable=False),
     Column("fee_bps", Integer, nullable=False),
     Column("fx_markup_bps", Integer, nullable=False),
     Column("statement_suffix", String(22)),
-    _time("created_at"),
+    moment("created_at"),
 )
 
 api_keys = Table(
     "api_keys",
     metadata,
-    _id(),
-    _reference("merchant_id", "merchants.id", nullable=True, comment="null: an operator's key"),
+    identifier(),
+    reference("merchant_id", "merchants.id", nullable=True, comment="null: an operator's key"),
     Column("role", String(16), nullable=False, comment="merchant | operator"),
     Column("secret_hmac", LargeBinary, nullable=False),
     Column("pepper_id", String(32), nullable=False),
-    _time("created_at"),
-    _time("revoked_at", nullable=True),
+    moment("created_at"),
+    moment("revoked_at", nullable=True),
 )
 
 idempotency_keys = Table(
@@ -104,30 +56,30 @@ idempotency_keys = Table(
     Column("key", String(255), primary_key=True),
     Column("fingerprint", String(64), nullable=False),
     Column("resource_id", String(64), nullable=False, index=True),
-    _time("lease_until"),
+    moment("lease_until"),
     Column("status_code", Integer, comment="null while in flight"),
     Column("location", String(255)),
     Column("body", Text, comment="the answer, byte for byte"),
-    _time("created_at"),
+    moment("created_at"),
 )
 
 payments = Table(
     "payments",
     metadata,
-    _id(),
-    _reference("merchant_id", "merchants.id"),
+    identifier(),
+    reference("merchant_id", "merchants.id"),
     Column("merchant_reference", String(128)),
     Column("status", String(24), nullable=False),
     Column("status_reason", String(48)),
     Column("currency", String(3), nullable=False),
-    _minor("amount_minor"),
-    _minor("amount_captured_minor", server_default=text("0")),
-    _minor("amount_refund_reserved_minor", server_default=text("0"), comment="refunds accepted, not yet proven"),
-    _minor("amount_refunded_minor", server_default=text("0")),
+    minor("amount_minor"),
+    minor("amount_captured_minor", server_default=text("0")),
+    minor("amount_refund_reserved_minor", server_default=text("0"), comment="refunds accepted, not yet proven"),
+    minor("amount_refunded_minor", server_default=text("0")),
     Column("settle_currency", String(3), nullable=False),
-    _minor("settled_minor", nullable=True, comment="what the merchant got, in settle_currency"),
-    _minor("settled_charged_minor", nullable=True, comment="of the captured money, what was converted"),
-    _minor("settled_converted_minor", nullable=True, comment="before fees, in settle_currency: basis of refunds"),
+    minor("settled_minor", nullable=True, comment="what the merchant got, in settle_currency"),
+    minor("settled_charged_minor", nullable=True, comment="of the captured money, what was converted"),
+    minor("settled_converted_minor", nullable=True, comment="before fees, in settle_currency: basis of refunds"),
     Column("source_country", String(2), nullable=False, comment="the buyer's"),
     Column("destination_country", String(2), nullable=False, comment="the merchant's"),
     Column("corridor", String(16), nullable=False, comment="DE-EUR>CN-CNY"),
@@ -144,12 +96,12 @@ payments = Table(
     Column("provider_reference", String(128)),
     Column("next_action", JSON),
     Column("decline", JSON),
-    _time("authorization_expires_at", nullable=True),
-    _time("settle_by", nullable=True),
+    moment("authorization_expires_at", nullable=True),
+    moment("settle_by", nullable=True),
     Column("sequence", Integer, nullable=False, comment="number of the last event"),
-    _time("workflow_started_at", nullable=True),
-    _time("created_at"),
-    _time("updated_at"),
+    moment("workflow_started_at", nullable=True),
+    moment("created_at"),
+    moment("updated_at"),
     Index("ix_payments_merchant_created", "merchant_id", "created_at", "id"),
     Index("ix_payments_merchant_status", "merchant_id", "status", "created_at", "id"),
     Index("ix_payments_instrument", "instrument", "created_at"),
@@ -164,48 +116,48 @@ effects = Table(
     metadata,
     Column("key", String(128), primary_key=True),
     Column("object_id", String(64), nullable=False, comment="payment or refund"),
-    _reference("payment_id", "payments.id", index=True),
+    reference("payment_id", "payments.id", index=True),
     Column("operation", String(16), nullable=False),
     Column("provider", String(32), nullable=False),
     Column("currency", String(3), nullable=False),
-    _minor("amount_minor"),
+    minor("amount_minor"),
     Column("request", JSON, nullable=False, comment="FrozenRequest: the bytes of every send"),
     Column("state", String(24), nullable=False),
     Column("provider_reference", String(128)),
     Column("answer", JSON, comment="the ProviderAnswer that decided it"),
     Column("looks", JSON, nullable=False, comment="evidence of each look-up that did not decide"),
-    _time("declared_at"),
-    _time("resolved_at", nullable=True),
+    moment("declared_at"),
+    moment("resolved_at", nullable=True),
     Index("ix_effects_open", "state", "declared_at"),
 )
 
 refunds = Table(
     "refunds",
     metadata,
-    _id(),
-    _reference("payment_id", "payments.id", index=True),
-    _reference("merchant_id", "merchants.id"),
+    identifier(),
+    reference("payment_id", "payments.id", index=True),
+    reference("merchant_id", "merchants.id"),
     Column("status", String(24), nullable=False),
     Column("status_reason", String(48)),
     Column("currency", String(3), nullable=False),
-    _minor("amount_minor"),
+    minor("amount_minor"),
     Column("reserved_from", String(160), comment="account the money was reserved from; null until it is"),
     Column("reserved_currency", String(3)),
-    _minor("reserved_minor", nullable=True),
+    minor("reserved_minor", nullable=True),
     Column("reason", String(64)),
     Column("extra", JSON, nullable=False),
     Column("provider_reference", String(128)),
     Column("sequence", Integer, nullable=False),
-    _time("workflow_started_at", nullable=True),
-    _time("created_at"),
-    _time("updated_at"),
+    moment("workflow_started_at", nullable=True),
+    moment("created_at"),
+    moment("updated_at"),
     Index("ix_refunds_merchant_created", "merchant_id", "created_at", "id"),
 )
 
 events = Table(
     "events",
     metadata,
-    _id(),
+    identifier(),
     Column("merchant_id", String(64), nullable=False),
     Column("object_type", String(16), nullable=False),
     Column("object_id", String(64), nullable=False),
@@ -213,7 +165,7 @@ events = Table(
     Column("type", String(48), nullable=False),
     Column("data", JSON, nullable=False, comment="snapshot of the object, frozen at the transition"),
     Column("previous", JSON, nullable=False),
-    _time("created_at"),
+    moment("created_at"),
     UniqueConstraint("object_id", "sequence"),
 )
 
@@ -222,9 +174,9 @@ event_positions = Table(
     metadata,
     Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False,
            comment="order of the merchant-wide feed, given after commit by the one sequencer"),
-    _reference("event_id", "events.id", unique=True),
+    reference("event_id", "events.id", unique=True),
     Column("merchant_id", String(64), nullable=False),
-    _time("dispatched_at", nullable=True),
+    moment("dispatched_at", nullable=True),
     Index("ix_event_positions_merchant", "merchant_id", "position"),
     Index("ix_event_positions_undispatched", "position", sqlite_where=text("dispatched_at IS NULL"),
           postgresql_where=text("dispatched_at IS NULL")),
@@ -241,30 +193,30 @@ unpositioned_events = Table(
 quotes = Table(
     "quotes",
     metadata,
-    _id(),
-    _reference("merchant_id", "merchants.id", index=True),
+    identifier(),
+    reference("merchant_id", "merchants.id", index=True),
     Column("status", String(16), nullable=False),
     Column("body", JSON, nullable=False, comment="domain.Quote"),
     Column("payment_id", String(64), unique=True, comment="the one payment that took it"),
-    _time("expires_at"),
-    _time("created_at"),
+    moment("expires_at"),
+    moment("created_at"),
 )
 
 reviews = Table(
     "reviews",
     metadata,
-    _id(),
-    _reference("payment_id", "payments.id", index=True),
+    identifier(),
+    reference("payment_id", "payments.id", index=True),
     Column("object_id", String(64), nullable=False, comment="payment or refund"),
-    _reference("merchant_id", "merchants.id"),
+    reference("merchant_id", "merchants.id"),
     Column("reason", String(48), nullable=False),
     Column("evidence", JSON, nullable=False),
     Column("status", String(16), nullable=False, comment="open | decided"),
     Column("decision", String(32)),
     Column("decided_by", String(64)),
     Column("note", String(500)),
-    _time("created_at"),
-    _time("decided_at", nullable=True),
+    moment("created_at"),
+    moment("decided_at", nullable=True),
     Index("ix_reviews_open", "status", "created_at"),
 )
 
@@ -272,12 +224,12 @@ risk_decisions = Table(
     "risk_decisions",
     metadata,
     Column("id", Integer, primary_key=True),
-    _reference("payment_id", "payments.id", index=True),
+    reference("payment_id", "payments.id", index=True),
     Column("decision", String(16), nullable=False),
     Column("policy_version", String(64), nullable=False),
     Column("reasons", JSON, nullable=False),
     Column("inputs", JSON, nullable=False),
-    _time("decided_at"),
+    moment("decided_at"),
 )
 
 _path = String(160).with_variant(String(160, collation="C"), "postgresql")
@@ -296,7 +248,7 @@ account_balances = Table(
     Column("account", _path, ForeignKey("accounts.account"), primary_key=True),
     Column("shard", Integer, primary_key=True, autoincrement=False,
            comment="0: the one row of an account that may not go into debit; others share shards 1 to n"),
-    _minor("balance_minor", comment="debits minus credits; an account's balance is the sum of its shards"),
+    minor("balance_minor", comment="debits minus credits; an account's balance is the sum of its shards"),
     CheckConstraint("shard <> 0 OR balance_minor <= 0", name="no_overdraft"),
 )
 
@@ -308,7 +260,7 @@ postings = Table(
     Column("kind", String(32), nullable=False),
     Column("object_id", String(64), nullable=False, index=True),
     Column("digest", String(64), nullable=False, comment="SHA-256 of the canonical posting"),
-    _time("posted_at"),
+    moment("posted_at"),
 )
 
 entries = Table(
@@ -317,7 +269,7 @@ entries = Table(
     Column("posting_id", BigInteger().with_variant(Integer, "sqlite"), ForeignKey("postings.id"), primary_key=True),
     Column("leg", Integer, primary_key=True),
     Column("account", String(160), ForeignKey("accounts.account"), nullable=False),
-    _minor("amount_minor"),
+    minor("amount_minor"),
     Index("ix_entries_account", "account", "posting_id"),
 )
 
@@ -327,13 +279,13 @@ ledger_seals = Table(
     Column("seal_number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("posting_id", BigInteger().with_variant(Integer, "sqlite"), nullable=False, unique=True),
     Column("hash", String(64), nullable=False, comment="SHA-256 over the previous hash and the posting's digest"),
-    _time("sealed_at"),
+    moment("sealed_at"),
 )
 
 provider_events = Table(
     "provider_events",
     metadata,
-    _id(),
+    identifier(),
     Column("provider", String(32), nullable=False),
     Column("provider_event_id", String(128), nullable=False),
     Column("type", String(96), nullable=False),
@@ -343,9 +295,9 @@ provider_events = Table(
     Column("body", LargeBinary, nullable=False, comment="raw bytes, sealed"),
     Column("state", String(16), nullable=False, comment="stored | routed | confirmed | unmatched"),
     Column("tries", Integer, nullable=False, server_default=text("0")),
-    _time("created_at"),
-    _time("received_at"),
-    _time("due_at"),
+    moment("created_at"),
+    moment("received_at"),
+    moment("due_at"),
     UniqueConstraint("provider", "provider_event_id"),
     Index("ix_provider_events_due", "state", "due_at"),
 )
@@ -357,14 +309,14 @@ settlement_batches = Table(
     Column("batch_id", String(128), primary_key=True),
     Column("state", String(16), nullable=False, comment="importing | imported | unbalanced"),
     Column("currency", String(3), nullable=False),
-    _minor("total_minor"),
-    _minor("lines_minor", server_default=text("0")),
+    minor("total_minor"),
+    minor("lines_minor", server_default=text("0")),
     Column("line_count", Integer, nullable=False, server_default=text("0")),
     Column("bad_row_count", Integer, nullable=False, server_default=text("0")),
     Column("cursor", String(128)),
-    _time("arrives_at"),
-    _time("created_at"),
-    _time("imported_at", nullable=True),
+    moment("arrives_at"),
+    moment("created_at"),
+    moment("imported_at", nullable=True),
 )
 
 settlement_lines = Table(
@@ -379,40 +331,40 @@ settlement_lines = Table(
     Column("body", JSON, nullable=False, comment="SettlementLine, or the raw text of a bad row"),
     Column("state", String(16), nullable=False, comment="staged | signaled | posted | unmatched | bad"),
     Column("reason", String(200)),
-    _time("created_at"),
+    moment("created_at"),
     Index("ix_settlement_lines_state", "state", "batch_id"),
 )
 
 webhook_endpoints = Table(
     "webhook_endpoints",
     metadata,
-    _id(),
-    _reference("merchant_id", "merchants.id", index=True),
+    identifier(),
+    reference("merchant_id", "merchants.id", index=True),
     Column("url", String(2048), nullable=False),
     Column("events", JSON, nullable=False, comment="event types; empty: all"),
     Column("secret_sealed", LargeBinary, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("disabled_reason", String(100)),
-    _time("first_failure_at", nullable=True),
+    moment("first_failure_at", nullable=True),
     Column("version", Integer, nullable=False),
-    _time("created_at"),
+    moment("created_at"),
 )
 
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
-    _id(),
-    _reference("endpoint_id", "webhook_endpoints.id"),
-    _reference("event_id", "events.id"),
+    identifier(),
+    reference("endpoint_id", "webhook_endpoints.id"),
+    reference("event_id", "events.id"),
     Column("merchant_id", String(64), nullable=False),
     Column("status", String(16), nullable=False, comment="pending | delivered | failed"),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("last_status_code", Integer),
     Column("last_error", String(200)),
-    _time("next_attempt_at", nullable=True),
-    _time("workflow_started_at", nullable=True),
-    _time("created_at"),
-    _time("delivered_at", nullable=True),
+    moment("next_attempt_at", nullable=True),
+    moment("workflow_started_at", nullable=True),
+    moment("created_at"),
+    moment("delivered_at", nullable=True),
     UniqueConstraint("endpoint_id", "event_id"),
     Index("ix_webhook_deliveries_merchant", "merchant_id", "created_at"),
 )

@@ -233,7 +233,7 @@ def _tell_disabled(connection: Connection, endpoint_id: str, now: datetime) -> N
     ).scalar_one()
     events.append(
         connection, object_type=_ENDPOINT_SUBJECT, object_id=endpoint_id, merchant_id=row.merchant_id,
-        sequence=last + 1, type="webhook_endpoint.disabled",
+        sequence=last + 1, event_type="webhook_endpoint.disabled",
         data=webhook_endpoints.view(row),
         previous={"enabled": True}, now=now,
     )

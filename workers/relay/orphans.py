@@ -67,4 +67,5 @@ class OrphanStarter:
             starts.refund_start(row),
             workflow_id=names.refund_workflow_id(row.id),
             summary=starts.refund_summary(row),
+            search_attributes=starts.refund_search_attributes(row),
         )
