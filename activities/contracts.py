@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Literal, TypeVar
 
+from pydantic import Field
+
 from corridor.domain.effect import Operation
 from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, Frozen, Outcome
 from corridor.domain.payment import RefundStatus, Status, StatusReason
 from corridor.domain.posting import Posting
-from corridor.providers.port import SendPolicy
+from corridor.domain.sending import SendPolicy
 
 In = TypeVar("In", bound=Frozen)
 Out = TypeVar("Out", bound=Frozen)
@@ -133,7 +135,7 @@ class OpenReviewIn(Frozen):
     payment_id: str
     object_id: str
     reason: StatusReason
-    facts: dict[str, str] = {}
+    facts: dict[str, str] = Field(default_factory=dict)
 
 
 class ReviewOpened(Frozen):

@@ -13,8 +13,8 @@ from activities.contracts import (
     DeclareIn,
     Moved,
     MoveIn,
-    RequoteIn,
     Requoted,
+    RequoteIn,
 )
 from activities.edge import Edge
 from activities.errors import implements

@@ -9,7 +9,15 @@ from activities.contracts import EffectPlan
 from corridor.domain.effect import Operation, effect_key
 from corridor.domain.failure import Refusal, Refused, broken
 from corridor.domain.money import Money
-from corridor.providers.port import Authorise, Capture, Instruction, PaymentProvider, Refund, Void, send_policy
+from corridor.providers.port import (
+    Authorise,
+    Capture,
+    Instruction,
+    PaymentProvider,
+    Refund,
+    Void,
+    send_policy,
+)
 from corridor.storage import effects
 from corridor.storage.payments import PaymentRow
 

@@ -62,7 +62,7 @@ class Preparation:
         self, connection: Connection, wanted: PrepareIn, chosen: Chosen | Refused | None, now: datetime
     ) -> Prepared:
         payment = payments.lock(connection, wanted.payment_id)
-        earlier = self._decided_before(connection, payment, wanted)
+        earlier = self._decided_before(connection, payment)
         if earlier is not None:
             return earlier
         mark_started(connection, payment.id, now)
@@ -76,7 +76,7 @@ class Preparation:
         except Refused as refused:
             return self._fail(connection, payment, _WHY.get(refused.code, StatusReason.QUOTE_UNUSABLE), now)
 
-    def _decided_before(self, connection: Connection, payment: PaymentRow, wanted: PrepareIn) -> Prepared | None:
+    def _decided_before(self, connection: Connection, payment: PaymentRow) -> Prepared | None:
         """What an earlier run of this step left behind; a local activity may run again after its commit."""
         attempt: Any = latest_attempt(connection, payment.id)
         if attempt is not None:

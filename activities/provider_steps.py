@@ -44,7 +44,7 @@ class ProviderSteps:
         if self._may_repeat(effect, provider, answer):
             await self._edge.database.write(effects.add_look, effect.key, answer.evidence)
             raise repeat(f"{answer.outcome}: {answer.evidence.note}", answer.retry_after_seconds)
-        return await self._record(effect, answer)
+        return await self._record(effect, _of_every_try(answer))
 
     def _load(self, connection: Connection, key: str, now: datetime) -> tuple[Any, bool]:
         """The effect, and whether its FX lock outlasts the call (true where there is none to hold)."""
@@ -108,6 +108,16 @@ class ProviderSteps:
             absent = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=found.evidence)
             return await self._record(effect, absent)
         return await self._edge.database.write(_missed, effect.key, found)
+
+
+def _of_every_try(answer: ProviderAnswer) -> ProviderAnswer:
+    """`not_sent` is proven of this call alone; an earlier try, in this run or before a reset, may have arrived.
+
+    So it counts as unknown here, and only a look-up can prove that nothing was ever sent.
+    """
+    if answer.outcome is Outcome.NOT_SENT:
+        return answer.model_copy(update={"outcome": Outcome.UNKNOWN})
+    return answer
 
 
 def _wanted(effect: Any) -> LookUp:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from activities import refund_booking
 from activities.contracts import Executed
-from corridor.domain.effect import EffectState, Operation
+from corridor.domain.effect import Operation
 from corridor.domain.outcome import Outcome, ProviderAnswer
 from corridor.domain.payment import RefundStatus, Status, StatusReason, status_after
 from corridor.domain.posting import Posting

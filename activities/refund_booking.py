@@ -40,7 +40,7 @@ def reserve(connection: Connection, payment: PaymentRow, refund: Any, now: datet
             Refusal.REFUND_EXCEEDS_CAPTURED,
             f"{payments.refundable(payment)} of the captured money is left to refund; nothing was reserved",
         )
-    path, reserved = _taken_from(connection, payment, amount, now)
+    path, reserved = _taken_from(connection, payment, amount)
     build = rules.refund_reserve_after_settlement if path == "available" else rules.refund_reserve_before_settlement
     posting = build(reserve_key(refund.id), refund.id, refund.merchant_id, reserved)
     store.post(connection, posting, now)
@@ -54,7 +54,7 @@ def reserve(connection: Connection, payment: PaymentRow, refund: Any, now: datet
 
 
 def _taken_from(
-    connection: Connection, payment: PaymentRow, amount: Money, now: datetime
+    connection: Connection, payment: PaymentRow, amount: Money
 ) -> tuple[str, Money]:
     """Where the refund's money lies: pending in the buyer's currency, or available at the original rate."""
     if payment.status != Status.SETTLED:

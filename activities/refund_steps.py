@@ -5,7 +5,14 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from activities import plans, refund_booking
-from activities.contracts import RELEASE_REFUND, RESERVE_REFUND, EffectPlan, RefundIn, RefundReleased, RefundReserved
+from activities.contracts import (
+    RELEASE_REFUND,
+    RESERVE_REFUND,
+    EffectPlan,
+    RefundIn,
+    RefundReleased,
+    RefundReserved,
+)
 from activities.edge import Edge
 from activities.errors import implements
 from corridor.domain.effect import Operation, effect_key

@@ -5,7 +5,14 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from activities import recording
-from activities.contracts import DECIDE_REVIEW, OPEN_REVIEW, DecideReviewIn, OpenReviewIn, ReviewDecided, ReviewOpened
+from activities.contracts import (
+    DECIDE_REVIEW,
+    OPEN_REVIEW,
+    DecideReviewIn,
+    OpenReviewIn,
+    ReviewDecided,
+    ReviewOpened,
+)
 from activities.edge import Edge
 from activities.errors import implements
 from corridor.domain.failure import broken

@@ -9,9 +9,9 @@ from activities.contracts import SETTLE, Settled, SettleIn
 from activities.edge import Edge
 from activities.errors import implements
 from corridor.domain.payment import Status
+from corridor.domain.settlement import SettlementLine
 from corridor.fx.store import mark_used
 from corridor.ledger import rules, store
-from corridor.providers.port import SettlementLine
 from corridor.runtime.crash import crash_point
 from corridor.storage import payments, settlement
 from corridor.storage.payments import PaymentRow

@@ -23,8 +23,8 @@ from activities.errors import implements
 from corridor.domain.outcome import Frozen
 from corridor.domain.payment import Status
 from corridor.domain.posting import Posting
+from corridor.domain.settlement import SettlementBatch, SettlementLine
 from corridor.ledger import rules, store
-from corridor.providers.port import SettlementBatch, SettlementLine
 from corridor.storage import payments, settlement
 from corridor.storage.settlement import LineRow
 

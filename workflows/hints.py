@@ -1,6 +1,5 @@
 """Hints: verified webhooks that say something happened. A hint wakes a waiting workflow; it never is the fact."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
@@ -35,6 +34,6 @@ class Hints:
             await workflow.wait_condition(
                 lambda: self._news or wake(), timeout=timedelta(seconds=seconds), timeout_summary=summary
             )
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
         self._news = False

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from activities.contracts import EffectPlan
 from corridor.domain.money import Money
 from corridor.domain.outcome import Frozen
@@ -32,7 +34,7 @@ class Resume(Frozen):
     status: Status
     sequence: int
     plan: EffectPlan | None = None
-    operation_numbers: dict[str, int] = {}
+    operation_numbers: dict[str, int] = Field(default_factory=dict)
     review_id: str | None = None
     review_reason: StatusReason | None = None
     authorization_expires_at: datetime | None = None

@@ -38,13 +38,13 @@ async def local(step: Step[In, Out], argument: In, summary: str) -> Out:
     return result
 
 
-async def regular(step: Step[In, Out], argument: In, summary: str, timeout: timedelta) -> Out:
+async def regular(step: Step[In, Out], argument: In, summary: str, limit: timedelta) -> Out:
     """Run a longer step of our own on the core queue."""
     result: Out = await workflow.execute_activity(
         step.name,
         argument,
         result_type=step.gives,
-        start_to_close_timeout=timeout,
+        start_to_close_timeout=limit,
         retry_policy=PATIENT,
         summary=summary,
     )
