@@ -23,6 +23,7 @@ from corridor.storage.webhook_deliveries import Outgoing
 GONE = "receiver_answered_410"
 NO_SUCCESS = "five_days_without_success"
 
+
 class WebhookSteps:
     """Holds what an attempt needs; made once per worker."""
 
@@ -44,7 +45,9 @@ class WebhookSteps:
         now = self._clock()
         if isinstance(answer, Trouble):
             metrics.webhook_delivered("unreachable")
-            return await self._database.write(_record_failure, step, now, Judgement(Verdict.RETRY), None, str(answer))
+            return await self._database.write(
+                _record_failure, step, now, Judgement(Verdict.RETRY), None, str(answer)
+            )
         judgement = schedule.judge(answer.status_code, answer.retry_after, now)
         if judgement.verdict is Verdict.DELIVERED:
             metrics.webhook_delivered("delivered")
@@ -82,7 +85,12 @@ def _record_failure(
     if judgement.verdict is Verdict.DISABLE:
         pause = None
     failing_since = webhook_deliveries.record_failure(
-        connection, step.delivery_id, step.number, now, status_code=status_code, error=error,
+        connection,
+        step.delivery_id,
+        step.number,
+        now,
+        status_code=status_code,
+        error=error,
         next_attempt_at=now + timedelta(seconds=pause) if pause is not None else None,
     )
     if judgement.verdict is Verdict.DISABLE:

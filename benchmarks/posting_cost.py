@@ -22,8 +22,8 @@ from corridor.domain.money import Money
 from corridor.domain.posting import Posting
 from corridor.ledger import rules, store
 from corridor.storage.database import sync_engine
+from corridor.storage.ledger_tables import account_balances, accounts, entries, postings
 from corridor.storage.migrate import upgrade
-from corridor.storage.tables import account_balances, accounts, entries, postings
 
 SMALL, LARGE, QUICK = 1_000, 1_000_000, 100_000
 MERCHANTS = 200

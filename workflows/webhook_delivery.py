@@ -27,7 +27,9 @@ class WebhookDeliveryWorkflow:
         number = 1
         while True:
             attempt = AttemptIn(
-                delivery_id=start.delivery_id, number=number, spread_permille=workflow.random().randint(0, 1000)
+                delivery_id=start.delivery_id,
+                number=number,
+                spread_permille=workflow.random().randint(0, 1000),
             )
             done = await regular(ATTEMPT_WEBHOOK, attempt, f"attempt {number}", ATTEMPT_TIMEOUT)
             if done.retry_in_seconds is None:

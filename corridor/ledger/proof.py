@@ -14,7 +14,7 @@ from corridor.ledger.chart import RETURNS_TO_ZERO, currency_of, never_in_debit
 from corridor.ledger.report import LISTED, Fault, FaultKind, OpenItem, Report, TrialBalanceLine
 from corridor.ledger.seal import GENESIS, LOOK_BACK, link
 from corridor.ledger.store import digest_of
-from corridor.storage.tables import account_balances, accounts, entries, ledger_seals, postings
+from corridor.storage.ledger_tables import account_balances, accounts, entries, ledger_seals, postings
 
 PAGE = 2000
 

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from corridor.ledger.store import ADVISORY_CLASS
-from corridor.storage.tables import ledger_seals, postings
+from corridor.storage.ledger_tables import ledger_seals, postings
 
 GENESIS = "0" * 64
 """What the first seal is chained to."""

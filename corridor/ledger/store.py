@@ -36,7 +36,7 @@ from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.money import Money
 from corridor.domain.posting import Entry, Posting
 from corridor.ledger.chart import currency_of, never_in_debit
-from corridor.storage.tables import account_balances, accounts, entries, postings
+from corridor.storage.ledger_tables import account_balances, accounts, entries, postings
 
 LIMIT_SHARD = 0
 SHARDS = 64

@@ -29,7 +29,9 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 # Letters, digits, hyphens, at least two labels, the last one starting with a letter: no IP literal in any notation
 # (dotted, decimal, hexadecimal, octal) passes, nor a bare intranet name. Unicode hosts arrive here as IDNA.
-_PUBLIC_HOST = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_PUBLIC_HOST = re.compile(
+    r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
+)
 
 
 class Trouble(StrEnum):
@@ -164,7 +166,10 @@ class Outbound:
                 # TCP and TLS each have "connect": they end by themselves before the whole attempt is cancelled,
                 # for httpcore forgets a socket that is cancelled in its handshake.
                 "timeout": {
-                    "connect": min(CONNECT_SECONDS, 0.45 * seconds), "pool": seconds, "read": seconds, "write": seconds
+                    "connect": min(CONNECT_SECONDS, 0.45 * seconds),
+                    "pool": seconds,
+                    "read": seconds,
+                    "write": seconds,
                 },
             },
         )

@@ -16,7 +16,9 @@ def new_secret() -> str:
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def headers(signing_secrets: Sequence[str], message_id: str, sent_at: datetime, body: bytes) -> dict[str, str]:
+def headers(
+    signing_secrets: Sequence[str], message_id: str, sent_at: datetime, body: bytes
+) -> dict[str, str]:
     """The three headers of one attempt. While a secret is rotated both sign, and the receiver may check either.
 
     `message_id` is the event's id and stays the same over all attempts; `sent_at` is this attempt's time.

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from corridor.domain.effect import EffectState
+from corridor.domain.effect import EffectState, Operation
 from corridor.domain.payment import Status
 from corridor.storage.inbox import InboxState
 from corridor.storage.tables import effects, payments, provider_events
@@ -100,12 +100,24 @@ def _pause(tries: int) -> timedelta:
 def _hints(connection: Connection, row: Any) -> tuple[Hint, ...] | None:
     """Who still waits for this news. Empty: the outcome is proven already. None: we know nothing of the object."""
     effect = _effect(connection, row)
-    if effect is not None and effect.state not in _FINAL:
+    if effect is not None and (effect.state not in _FINAL or _is_news_of_a_refund(effect, row)):
         return (Hint(effect.object_id, effect.key),)
     payment_id = effect.payment_id if effect is not None else _payment_id(connection, row)
     if payment_id is None:
         return None
     return tuple(_open(connection, payment_id))
+
+
+def _is_news_of_a_refund(effect: Any, row: Any) -> bool:
+    """A refund that succeeded may still come back: an event made after the proof is worth a look.
+
+    Stripe's times are whole seconds, rounded down, so events of the proof itself are never later than it.
+    """
+    return bool(
+        effect.operation == Operation.REFUND
+        and effect.state == EffectState.APPROVED
+        and row.created_at > effect.resolved_at
+    )
 
 
 def _effect(connection: Connection, row: Any) -> Any:
@@ -116,7 +128,9 @@ def _effect(connection: Connection, row: Any) -> Any:
 def _payment_id(connection: Connection, row: Any) -> str | None:
     """By our own id, else by the provider's reference of the payment."""
     if row.payment_id is not None:
-        found = connection.execute(select(payments.c.id).where(payments.c.id == row.payment_id)).scalar_one_or_none()
+        found = connection.execute(
+            select(payments.c.id).where(payments.c.id == row.payment_id)
+        ).scalar_one_or_none()
         if found is not None:
             return str(found)
     if row.provider_reference is None:
@@ -136,7 +150,10 @@ def _open(connection: Connection, payment_id: str) -> Iterator[Hint]:
     query = select(effects.c.object_id, effects.c.key).where(
         effects.c.payment_id == payment_id, effects.c.state.not_in(_FINAL)
     )
-    waiting = {row.object_id: Hint(row.object_id, row.key) for row in connection.execute(query.order_by(effects.c.key))}
+    waiting = {
+        row.object_id: Hint(row.object_id, row.key)
+        for row in connection.execute(query.order_by(effects.c.key))
+    }
     status = connection.execute(select(payments.c.status).where(payments.c.id == payment_id)).scalar_one()
     if status in _WAITING:
         waiting.setdefault(payment_id, Hint(payment_id, None))

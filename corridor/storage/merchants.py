@@ -43,7 +43,9 @@ def create_merchant(connection: Connection, new: NewMerchant, now: datetime) -> 
 
 
 def create_key(connection: Connection, new: NewKey, now: datetime) -> None:
-    invariant((new.merchant_id is None) == (new.role == "operator"), "a key belongs to a merchant or an operator")
+    invariant(
+        (new.merchant_id is None) == (new.role == "operator"), "a key belongs to a merchant or an operator"
+    )
     connection.execute(insert(api_keys).values(**new.model_dump(), created_at=now))
 
 
@@ -66,7 +68,9 @@ def find_key(connection: Connection, key_id: str) -> KeyRow | None:
 def revoke_key(connection: Connection, key_id: str, now: datetime) -> None:
     """End the key; the first revocation's time stays."""
     connection.execute(
-        update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
+        update(api_keys)
+        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+        .values(revoked_at=now)
     )
 
 

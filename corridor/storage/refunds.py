@@ -68,9 +68,17 @@ def accept(connection: Connection, new: NewRefund, now: datetime) -> RefundRow:
     """Insert the refund in `processing` with event 1 (`refund.accepted`); the money is reserved by its workflow."""
     connection.execute(
         insert(refunds).values(
-            id=new.id, payment_id=new.payment_id, merchant_id=new.merchant_id, status=RefundStatus.PROCESSING,
-            currency=new.amount.currency, amount_minor=new.amount.minor, reason=new.reason, extra=new.metadata,
-            sequence=1, created_at=now, updated_at=now,
+            id=new.id,
+            payment_id=new.payment_id,
+            merchant_id=new.merchant_id,
+            status=RefundStatus.PROCESSING,
+            currency=new.amount.currency,
+            amount_minor=new.amount.minor,
+            reason=new.reason,
+            extra=new.metadata,
+            sequence=1,
+            created_at=now,
+            updated_at=now,
         )
     )
     row = load(connection, new.id)
@@ -123,7 +131,9 @@ def page(
         query = query.where(
             (refunds.c.created_at < moment) | ((refunds.c.created_at == moment) & (refunds.c.id < last_id))
         )
-    rows = connection.execute(query.order_by(refunds.c.created_at.desc(), refunds.c.id.desc()).limit(limit + 1)).all()
+    rows = connection.execute(
+        query.order_by(refunds.c.created_at.desc(), refunds.c.id.desc()).limit(limit + 1)
+    ).all()
     return Page(rows[:limit], has_more=len(rows) > limit)
 
 
@@ -216,7 +226,9 @@ def _change(
         invariant(to in allowed, f"a refund never goes from {row.status} to {to}")
         changes = {**changes, "status": to, "status_reason": reason}
     connection.execute(
-        update(refunds).where(refunds.c.id == row.id).values(**changes, sequence=row.sequence + 1, updated_at=now)
+        update(refunds)
+        .where(refunds.c.id == row.id)
+        .values(**changes, sequence=row.sequence + 1, updated_at=now)
     )
     moved = load(connection, row.id)
     _append(connection, moved, event_type, _previous(row, moved), now)
@@ -225,12 +237,23 @@ def _change(
 
 def _append(connection: Connection, row: RefundRow, event_type: str, previous: Json, now: datetime) -> None:
     events.append(
-        connection, object_type="refund", object_id=row.id, merchant_id=row.merchant_id, sequence=row.sequence,
-        event_type=event_type, data=snapshot(row), previous=previous, now=now,
+        connection,
+        object_type="refund",
+        object_id=row.id,
+        merchant_id=row.merchant_id,
+        sequence=row.sequence,
+        event_type=event_type,
+        data=snapshot(row),
+        previous=previous,
+        now=now,
     )
 
 
 def _previous(before: RefundRow, after: RefundRow) -> Json:
     """The fields of the snapshot that changed, with their former values."""
     old, new = snapshot(before), snapshot(after)
-    return {name: old[name] for name in old if old[name] != new[name] and name not in ("last_sequence", "updated_at")}
+    return {
+        name: old[name]
+        for name in old
+        if old[name] != new[name] and name not in ("last_sequence", "updated_at")
+    }

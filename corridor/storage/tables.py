@@ -1,16 +1,10 @@
-"""Every table of the platform database. Times are UTC; amounts are integers of minor units.
-
-The ledger's tables are append-only: triggers (see the first migration) refuse UPDATE and DELETE on `postings`,
-`entries` and `events`.
-"""
+"""The tables of the platform database, but for the ledger's. Times are UTC; amounts are integers of minor units."""
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
-    CheckConstraint,
     Column,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -21,8 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-from corridor.storage.columns import identifier, minor, moment, reference
-from corridor.storage.columns import metadata as metadata  # migrations read the schema here
+from corridor.storage.columns import identifier, metadata, minor, moment, reference
 
 merchants = Table(
     "merchants",
@@ -74,12 +67,16 @@ payments = Table(
     Column("currency", String(3), nullable=False),
     minor("amount_minor"),
     minor("amount_captured_minor", server_default=text("0")),
-    minor("amount_refund_reserved_minor", server_default=text("0"), comment="refunds accepted, not yet proven"),
+    minor(
+        "amount_refund_reserved_minor", server_default=text("0"), comment="refunds accepted, not yet proven"
+    ),
     minor("amount_refunded_minor", server_default=text("0")),
     Column("settle_currency", String(3), nullable=False),
     minor("settled_minor", nullable=True, comment="what the merchant got, in settle_currency"),
     minor("settled_charged_minor", nullable=True, comment="of the captured money, what was converted"),
-    minor("settled_converted_minor", nullable=True, comment="before fees, in settle_currency: basis of refunds"),
+    minor(
+        "settled_converted_minor", nullable=True, comment="before fees, in settle_currency: basis of refunds"
+    ),
     Column("source_country", String(2), nullable=False, comment="the buyer's"),
     Column("destination_country", String(2), nullable=False, comment="the merchant's"),
     Column("corridor", String(16), nullable=False, comment="DE-EUR>CN-CNY"),
@@ -107,8 +104,12 @@ payments = Table(
     Index("ix_payments_instrument", "instrument", "created_at"),
     Index("ix_payments_payer", "merchant_id", "payer_reference", "created_at"),
     Index("ix_payments_provider_reference", "provider_reference"),
-    Index("ix_payments_unstarted", "created_at", sqlite_where=text("workflow_started_at IS NULL"),
-          postgresql_where=text("workflow_started_at IS NULL")),
+    Index(
+        "ix_payments_unstarted",
+        "created_at",
+        sqlite_where=text("workflow_started_at IS NULL"),
+        postgresql_where=text("workflow_started_at IS NULL"),
+    ),
 )
 
 effects = Table(
@@ -152,6 +153,12 @@ refunds = Table(
     moment("created_at"),
     moment("updated_at"),
     Index("ix_refunds_merchant_created", "merchant_id", "created_at", "id"),
+    Index(
+        "ix_refunds_unstarted",
+        "created_at",
+        sqlite_where=text("workflow_started_at IS NULL"),
+        postgresql_where=text("workflow_started_at IS NULL"),
+    ),
 )
 
 events = Table(
@@ -172,14 +179,23 @@ events = Table(
 event_positions = Table(
     "event_positions",
     metadata,
-    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False,
-           comment="order of the merchant-wide feed, given after commit by the one sequencer"),
+    Column(
+        "position",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+        comment="order of the merchant-wide feed, given after commit by the one sequencer",
+    ),
     reference("event_id", "events.id", unique=True),
     Column("merchant_id", String(64), nullable=False),
     moment("dispatched_at", nullable=True),
     Index("ix_event_positions_merchant", "merchant_id", "position"),
-    Index("ix_event_positions_undispatched", "position", sqlite_where=text("dispatched_at IS NULL"),
-          postgresql_where=text("dispatched_at IS NULL")),
+    Index(
+        "ix_event_positions_undispatched",
+        "position",
+        sqlite_where=text("dispatched_at IS NULL"),
+        postgresql_where=text("dispatched_at IS NULL"),
+    ),
 )
 
 unpositioned_events = Table(
@@ -232,55 +248,6 @@ risk_decisions = Table(
     moment("decided_at"),
 )
 
-_path = String(160).with_variant(String(160, collation="C"), "postgresql")
-"""Account paths compare byte by byte on both databases: a prefix is a range, and locks have one order."""
-
-accounts = Table(
-    "accounts",
-    metadata,
-    Column("account", _path, primary_key=True),
-    Column("currency", String(3), nullable=False),
-)
-
-account_balances = Table(
-    "account_balances",
-    metadata,
-    Column("account", _path, ForeignKey("accounts.account"), primary_key=True),
-    Column("shard", Integer, primary_key=True, autoincrement=False,
-           comment="0: the one row of an account that may not go into debit; others share shards 1 to n"),
-    minor("balance_minor", comment="debits minus credits; an account's balance is the sum of its shards"),
-    CheckConstraint("shard <> 0 OR balance_minor <= 0", name="no_overdraft"),
-)
-
-postings = Table(
-    "postings",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("key", String(160), nullable=False, unique=True),
-    Column("kind", String(32), nullable=False),
-    Column("object_id", String(64), nullable=False, index=True),
-    Column("digest", String(64), nullable=False, comment="SHA-256 of the canonical posting"),
-    moment("posted_at"),
-)
-
-entries = Table(
-    "entries",
-    metadata,
-    Column("posting_id", BigInteger().with_variant(Integer, "sqlite"), ForeignKey("postings.id"), primary_key=True),
-    Column("leg", Integer, primary_key=True),
-    Column("account", String(160), ForeignKey("accounts.account"), nullable=False),
-    minor("amount_minor"),
-    Index("ix_entries_account", "account", "posting_id"),
-)
-
-ledger_seals = Table(
-    "ledger_seals",
-    metadata,
-    Column("seal_number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("posting_id", BigInteger().with_variant(Integer, "sqlite"), nullable=False, unique=True),
-    Column("hash", String(64), nullable=False, comment="SHA-256 over the previous hash and the posting's digest"),
-    moment("sealed_at"),
-)
 
 provider_events = Table(
     "provider_events",
@@ -367,6 +334,13 @@ webhook_deliveries = Table(
     moment("delivered_at", nullable=True),
     UniqueConstraint("endpoint_id", "event_id"),
     Index("ix_webhook_deliveries_merchant", "merchant_id", "created_at"),
+    Index(
+        "ix_webhook_deliveries_unstarted",
+        "created_at",
+        sqlite_where=text("workflow_started_at IS NULL AND status = 'pending'"),
+        postgresql_where=text("workflow_started_at IS NULL AND status = 'pending'"),
+    ),
+    Index("ix_webhook_deliveries_due", "status", "next_attempt_at"),
 )
 
 reference_rates = Table(

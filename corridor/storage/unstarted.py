@@ -19,7 +19,9 @@ def unstarted_refunds(connection: Connection, before: datetime, after_id: str, l
     return _unstarted(connection, refunds, before, after_id, limit)
 
 
-def _unstarted(connection: Connection, table: Table, before: datetime, after_id: str, limit: int) -> Sequence[Any]:
+def _unstarted(
+    connection: Connection, table: Table, before: datetime, after_id: str, limit: int
+) -> Sequence[Any]:
     query = (
         select(table)
         .where(table.c.workflow_started_at.is_(None), table.c.created_at <= before, table.c.id > after_id)

@@ -49,11 +49,15 @@ def look(connection: Connection, now: datetime) -> Waiting:
             connection, _waiting(provider_events.c.received_at, provider_events.c.state == InboxState.STORED)
         ),
         overdue_deliveries=_queue(connection, _waiting(webhook_deliveries.c.next_attempt_at, overdue)),
-        unplaced_events=connection.execute(select(func.count()).select_from(unpositioned_events)).scalar_one(),
+        unplaced_events=connection.execute(
+            select(func.count()).select_from(unpositioned_events)
+        ).scalar_one(),
     )
 
 
-def _waiting(since: ColumnElement[datetime | None], which: ColumnElement[bool]) -> Select[int, datetime | None]:
+def _waiting(
+    since: ColumnElement[datetime | None], which: ColumnElement[bool]
+) -> Select[int, datetime | None]:
     return select(func.count(), func.min(since)).where(which)
 
 

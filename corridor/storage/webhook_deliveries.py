@@ -54,8 +54,13 @@ def create_for_event(
     ).all()
     rows = [
         {
-            "id": _delivery_id(endpoint.id, event_id, now), "endpoint_id": endpoint.id, "event_id": event_id,
-            "merchant_id": merchant_id, "status": PENDING, "next_attempt_at": now, "created_at": now,
+            "id": _delivery_id(endpoint.id, event_id, now),
+            "endpoint_id": endpoint.id,
+            "event_id": event_id,
+            "merchant_id": merchant_id,
+            "status": PENDING,
+            "next_attempt_at": now,
+            "created_at": now,
         }
         for endpoint in subscribers
         if not endpoint.events or event_type in endpoint.events
@@ -106,18 +111,30 @@ def next_attempt(connection: Connection, delivery_id: str) -> Outgoing | None:
     if event is None:
         raise Refused(Refusal.NOT_FOUND, "the delivery's event does not exist")
     return Outgoing(
-        delivery_id, row.event_id, row.endpoint_id, row.url, row.secret_sealed, payments.render(event).encode()
+        delivery_id,
+        row.event_id,
+        row.endpoint_id,
+        row.url,
+        row.secret_sealed,
+        payments.render(event).encode(),
     )
 
 
-def record_delivered(connection: Connection, delivery_id: str, number: int, status_code: int, now: datetime) -> None:
+def record_delivered(
+    connection: Connection, delivery_id: str, number: int, status_code: int, now: datetime
+) -> None:
     """The receiver took it at attempt `number`; its endpoint counts as healthy again."""
     row = _with_endpoint(connection, delivery_id)
     if row.status != PENDING:
         return
     _close(
-        connection, delivery_id, DELIVERED,
-        attempts=number, last_status_code=status_code, last_error=None, delivered_at=now,
+        connection,
+        delivery_id,
+        DELIVERED,
+        attempts=number,
+        last_status_code=status_code,
+        last_error=None,
+        delivered_at=now,
     )
     connection.execute(
         update(endpoints)
@@ -144,7 +161,10 @@ def record_failure(
         update(webhook_deliveries)
         .where(webhook_deliveries.c.id == delivery_id)
         .values(
-            attempts=number, last_status_code=status_code, last_error=error, next_attempt_at=next_attempt_at,
+            attempts=number,
+            last_status_code=status_code,
+            last_error=error,
+            next_attempt_at=next_attempt_at,
             status=PENDING if next_attempt_at is not None else FAILED,
         )
     )
@@ -178,8 +198,12 @@ def of_merchant(
     query = select(webhook_deliveries).where(table.merchant_id == merchant_id)
     if after is not None:
         moment, last_id = after
-        query = query.where((table.created_at < moment) | ((table.created_at == moment) & (table.id < last_id)))
-    return list(connection.execute(query.order_by(table.created_at.desc(), table.id.desc()).limit(limit)).all())
+        query = query.where(
+            (table.created_at < moment) | ((table.created_at == moment) & (table.id < last_id))
+        )
+    return list(
+        connection.execute(query.order_by(table.created_at.desc(), table.id.desc()).limit(limit)).all()
+    )
 
 
 def view(row: DeliveryRow) -> Json:
@@ -203,8 +227,12 @@ def _with_endpoint(connection: Connection, delivery_id: str) -> Any:
     """The delivery and its endpoint; both stay locked until the transaction ends, endpoint state included."""
     query = (
         select(
-            webhook_deliveries.c.status, webhook_deliveries.c.event_id, webhook_deliveries.c.endpoint_id,
-            endpoints.c.url, endpoints.c.secret_sealed, endpoints.c.enabled,
+            webhook_deliveries.c.status,
+            webhook_deliveries.c.event_id,
+            webhook_deliveries.c.endpoint_id,
+            endpoints.c.url,
+            endpoints.c.secret_sealed,
+            endpoints.c.enabled,
             endpoints.c.first_failure_at,
         )
         .join(endpoints, endpoints.c.id == webhook_deliveries.c.endpoint_id)
@@ -229,11 +257,18 @@ def _tell_disabled(connection: Connection, endpoint_id: str, now: datetime) -> N
     """Append `webhook_endpoint.disabled`; the endpoint's row is locked, so the sequence has one writer."""
     row = connection.execute(select(endpoints).where(endpoints.c.id == endpoint_id)).one()
     last = connection.execute(
-        select(func.coalesce(func.max(event_table.c.sequence), 0)).where(event_table.c.object_id == endpoint_id)
+        select(func.coalesce(func.max(event_table.c.sequence), 0)).where(
+            event_table.c.object_id == endpoint_id
+        )
     ).scalar_one()
     events.append(
-        connection, object_type=_ENDPOINT_SUBJECT, object_id=endpoint_id, merchant_id=row.merchant_id,
-        sequence=last + 1, event_type="webhook_endpoint.disabled",
+        connection,
+        object_type=_ENDPOINT_SUBJECT,
+        object_id=endpoint_id,
+        merchant_id=row.merchant_id,
+        sequence=last + 1,
+        event_type="webhook_endpoint.disabled",
         data=webhook_endpoints.view(row),
-        previous={"enabled": True}, now=now,
+        previous={"enabled": True},
+        now=now,
     )

@@ -36,8 +36,14 @@ def create(
 ) -> EndpointRow:
     connection.execute(
         insert(webhook_endpoints).values(
-            id=endpoint_id, merchant_id=merchant_id, url=url, events=event_types, secret_sealed=secret_sealed,
-            enabled=True, version=1, created_at=now,
+            id=endpoint_id,
+            merchant_id=merchant_id,
+            url=url,
+            events=event_types,
+            secret_sealed=secret_sealed,
+            enabled=True,
+            version=1,
+            created_at=now,
         )
     )
     return owned(connection, merchant_id, endpoint_id)

@@ -22,7 +22,7 @@ class FakeTemporal:
         """Ids that fail with UNAVAILABLE."""
         self._started = asyncio.Condition()
 
-    async def start_workflow(self, workflow: str, argument: Any, *, id: str, **options: Any) -> None:
+    async def start_workflow(self, workflow: str, argument: Any, *, id: str, **options: Any) -> None:  # noqa: A002 — the client's name for it
         self.asked[id] += 1
         self._answer(id)
         assert options["id_reuse_policy"] is WorkflowIDReusePolicy.REJECT_DUPLICATE

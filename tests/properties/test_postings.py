@@ -16,8 +16,8 @@ from corridor.domain.money import Money, zero
 from corridor.domain.posting import Entry, Posting, totals
 from corridor.domain.quote import Quote, client_amounts
 from corridor.ledger import proof, rules, seal, store
+from corridor.storage.columns import metadata
 from corridor.storage.database import sync_engine
-from corridor.storage.tables import metadata
 
 NOW = datetime(2026, 10, 30, 12, 0, tzinfo=UTC)
 CHARGES = st.integers(100, 10**8)

@@ -21,7 +21,13 @@ def merchant(connection: Connection) -> str:
     merchant_id = new_id(Prefix.MERCHANT, NOW)
     connection.execute(
         insert(merchants).values(
-            id=merchant_id, name="Shop", country="DE", settle_currency="CNY", fee_bps=0, fx_markup_bps=0, created_at=NOW
+            id=merchant_id,
+            name="Shop",
+            country="DE",
+            settle_currency="CNY",
+            fee_bps=0,
+            fx_markup_bps=0,
+            created_at=NOW,
         )
     )
     return merchant_id
@@ -29,8 +35,13 @@ def merchant(connection: Connection) -> str:
 
 def endpoint(connection: Connection, merchant_id: str, *event_types: str) -> str:
     row = webhook_endpoints.create(
-        connection, endpoint_id=new_id(Prefix.WEBHOOK_ENDPOINT, NOW), merchant_id=merchant_id,
-        url="https://shop.example/", event_types=list(event_types), secret_sealed=b"sealed", now=NOW,
+        connection,
+        endpoint_id=new_id(Prefix.WEBHOOK_ENDPOINT, NOW),
+        merchant_id=merchant_id,
+        url="https://shop.example/",
+        event_types=list(event_types),
+        secret_sealed=b"sealed",
+        now=NOW,
     )
     return str(row.id)
 
@@ -38,43 +49,74 @@ def endpoint(connection: Connection, merchant_id: str, *event_types: str) -> str
 def payment(connection: Connection, merchant_id: str, now: datetime = NOW) -> PaymentRow:
     """Accepted, with its event 1."""
     new = NewPayment(
-        id=new_id(Prefix.PAYMENT, now), merchant_id=merchant_id, amount=Money(10000, "EUR"), settle_currency="CNY",
-        source_country="DE", destination_country="CN", payment_token="pm_card_visa", instrument="fp",
+        id=new_id(Prefix.PAYMENT, now),
+        merchant_id=merchant_id,
+        amount=Money(10000, "EUR"),
+        settle_currency="CNY",
+        source_country="DE",
+        destination_country="CN",
+        payment_token="pm_card_visa",
+        instrument="fp",
         merchant_reference="order-7781",
     )
     return payments.accept(connection, new, now)
 
 
 def effect(
-    connection: Connection, row: PaymentRow, state: EffectState, operation: Operation = Operation.SALE,
+    connection: Connection,
+    row: PaymentRow,
+    state: EffectState,
+    operation: Operation = Operation.SALE,
     object_id: str | None = None,
 ) -> str:
     """An effect of the payment (or of `object_id`, its refund) in `state`; the payment left `processing`."""
     key = effect_key(object_id or row.id, operation, 1)
     effects.declare(
-        connection, key=key, object_id=object_id or row.id, payment_id=row.id, operation=operation, provider="stripe",
-        amount=Money(10000, "EUR"), request=FrozenRequest(method="POST", path="/", body="", content_type="x"),
-        provider_reference=None, now=NOW,
+        connection,
+        key=key,
+        object_id=object_id or row.id,
+        payment_id=row.id,
+        operation=operation,
+        provider="stripe",
+        amount=Money(10000, "EUR"),
+        request=FrozenRequest(method="POST", path="/", body="", content_type="x"),
+        provider_reference=None,
+        now=NOW,
     )
-    connection.execute(effect_table.update().where(effect_table.c.key == key).values(state=state))
+    connection.execute(effect_table.update().where(effect_table.c.key == key).values(state=state, resolved_at=NOW if state.is_final else None))
     return key
 
 
 def captured(connection: Connection, row: PaymentRow) -> PaymentRow:
     return payments.move(
-        connection, payments.lock(connection, row.id), "payment.captured", NOW, to=Status.CAPTURED,
-        provider="stripe", provider_reference=f"pi_{row.id}",
+        connection,
+        payments.lock(connection, row.id),
+        "payment.captured",
+        NOW,
+        to=Status.CAPTURED,
+        provider="stripe",
+        provider_reference=f"pi_{row.id}",
     )
 
 
 def provider_event(
-    connection: Connection, *, payment_id: str | None = None, effect_key: str | None = None,
-    reference: str | None = None, received_at: datetime = NOW,
+    connection: Connection,
+    *,
+    payment_id: str | None = None,
+    effect_key: str | None = None,
+    reference: str | None = None,
+    received_at: datetime = NOW,
 ) -> str:
     event_id = new_id(Prefix.PROVIDER_EVENT, received_at)
     new = inbox.NewProviderEvent(
-        id=event_id, provider="stripe", provider_event_id=f"evt_{event_id}", type="payment_intent.succeeded",
-        payment_id=payment_id, effect_key=effect_key, provider_reference=reference, body_sealed=b"sealed",
+        id=event_id,
+        provider="stripe",
+        provider_event_id=f"evt_{event_id}",
+        type="payment_intent.succeeded",
+        payment_id=payment_id,
+        effect_key=effect_key,
+        provider_reference=reference,
+        body_sealed=b"sealed",
         created_at=received_at,
     )
     assert inbox.store(connection, new, received_at)

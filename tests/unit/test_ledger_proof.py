@@ -13,7 +13,7 @@ from corridor.domain.money import Money
 from corridor.ledger import proof, rules, seal, store
 from corridor.ledger.report import Fault, FaultKind, Report
 from corridor.storage.database import Database
-from corridor.storage.tables import account_balances, accounts, entries, ledger_seals, postings
+from corridor.storage.ledger_tables import account_balances, accounts, entries, ledger_seals, postings
 
 NOW = datetime(2026, 10, 30, 12, 0, tzinfo=UTC)
 PAYMENTS = 5

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from corridor.domain.money import Money
 from corridor.ledger import proof, rules, seal, store
 from corridor.storage.database import Database
-from corridor.storage.tables import ledger_seals
+from corridor.storage.ledger_tables import ledger_seals
 
 NOW = datetime(2026, 10, 30, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)

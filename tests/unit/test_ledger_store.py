@@ -11,7 +11,7 @@ from corridor.domain.money import Money
 from corridor.domain.posting import Posting, credit, debit, posting
 from corridor.ledger import rules, store
 from corridor.storage.database import Database
-from corridor.storage.tables import account_balances, entries, postings
+from corridor.storage.ledger_tables import account_balances, entries, postings
 
 NOW = datetime(2026, 10, 30, 12, 0, tzinfo=UTC)
 

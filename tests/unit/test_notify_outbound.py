@@ -40,7 +40,9 @@ def test_public_addresses_are_allowed_also_through_translators(address: str) -> 
     assert is_allowed(address)
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", NOWHERE, "fd00:ec2::254", "::ffff:169.254.169.254", "fe80::1"])
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", NOWHERE, "fd00:ec2::254", "::ffff:169.254.169.254", "fe80::1"]
+)
 def test_the_sandbox_too_never_reaches_metadata_services(address: str) -> None:
     assert is_allowed("127.0.0.1", private=True)
     assert is_allowed("::1", private=True)
@@ -157,7 +159,9 @@ async def trouble(client: Outbound, url: str) -> Trouble:
 
 
 @pytest.mark.parametrize("address", [a for a in FORBIDDEN if a])
-async def test_a_name_that_points_inside_is_never_connected(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_points_inside_is_never_connected(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def connect(*_: object, **__: object) -> None:
         pytest.fail("a connection was attempted")
 
@@ -192,7 +196,9 @@ async def test_every_attempt_resolves_again_so_a_name_moved_inside_is_caught() -
 async def test_the_request_carries_body_headers_and_the_real_host() -> None:
     async with listening(Receiver()) as receiver:
         client = Outbound(Rules(private=True), Names(["127.0.0.1"]))
-        answer = await client.post(f"http://shop.example:{receiver.port}/h?x=1#f", {"webhook-id": "evt_1"}, b'{"a":1}')
+        answer = await client.post(
+            f"http://shop.example:{receiver.port}/h?x=1#f", {"webhook-id": "evt_1"}, b'{"a":1}'
+        )
     assert answer.status_code == 204
     (request,) = receiver.requests
     assert request.startswith(b"POST /h?x=1 HTTP/1.1\r\n")
@@ -204,14 +210,18 @@ async def test_the_request_carries_body_headers_and_the_real_host() -> None:
 async def test_redirects_are_answers_and_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with listening(Receiver()) as inner:
         location = f"http://127.0.0.1:{inner.port}/".encode()
-        answer = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: " + location + b"\r\ncontent-length: 0\r\n\r\n"
+        answer = (
+            b"HTTP/1.1 307 Temporary Redirect\r\nlocation: " + location + b"\r\ncontent-length: 0\r\n\r\n"
+        )
         async with listening(Receiver(answer)) as receiver:
             got = await Outbound(Rules(private=True)).post(f"http://127.0.0.1:{receiver.port}/", {}, b"{}")
     assert (got.status_code, inner.connections) == (307, 0)
 
 
 async def test_proxies_and_cookies_of_the_environment_play_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with listening(Receiver(b"HTTP/1.1 200 OK\r\nset-cookie: a=1\r\ncontent-length: 0\r\n\r\n")) as receiver:
+    async with listening(
+        Receiver(b"HTTP/1.1 200 OK\r\nset-cookie: a=1\r\ncontent-length: 0\r\n\r\n")
+    ) as receiver:
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
         monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
         client = Outbound(Rules(private=True))

@@ -115,7 +115,8 @@ async def test_each_subscribed_endpoint_gets_one_delivery_with_a_workflow(databa
     found = await database.read(_deliveries)
     assert len(found) == 2
     assert server.running == {
-        names.delivery_workflow_id(row.id): (names.WEBHOOK_DELIVERY, DeliveryStart(delivery_id=row.id)) for row in found
+        names.delivery_workflow_id(row.id): (names.WEBHOOK_DELIVERY, DeliveryStart(delivery_id=row.id))
+        for row in found
     }
     assert all(row.workflow_started_at == rows.LATER for row in found)
     assert await _dispatcher(database, server).turn() == 0
@@ -169,7 +170,9 @@ async def test_an_event_counts_as_dispatched_only_together_with_its_rows(
     assert len(await database.read(_deliveries)) == 1
 
 
-async def test_a_workflow_that_could_not_start_is_started_later_without_holding_up_others(database: Database) -> None:
+async def test_a_workflow_that_could_not_start_is_started_later_without_holding_up_others(
+    database: Database,
+) -> None:
     await _ready(database, (), ())
     server = FakeTemporal()
     await database.write(dispatch, rows.LATER, 10)
@@ -184,7 +187,9 @@ async def test_a_workflow_that_could_not_start_is_started_later_without_holding_
     assert server.asked[names.delivery_workflow_id(healthy.id)] == 1
 
 
-async def test_a_delivery_whose_workflow_ended_before_it_was_marked_is_not_run_again(database: Database) -> None:
+async def test_a_delivery_whose_workflow_ended_before_it_was_marked_is_not_run_again(
+    database: Database,
+) -> None:
     await _ready(database, ())
     await database.write(dispatch, rows.LATER, 10)
     server = FakeTemporal()

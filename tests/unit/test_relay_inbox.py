@@ -117,7 +117,9 @@ async def test_a_payment_is_found_by_the_providers_reference(stand: Stand) -> No
 
 
 async def test_an_unknown_id_is_kept_and_given_up_after_three_days(stand: Stand) -> None:
-    event_id = await stand.database.write(rows.provider_event, payment_id="pay_unknown", reference="pi_unknown")
+    event_id = await stand.database.write(
+        rows.provider_event, payment_id="pay_unknown", reference="pi_unknown"
+    )
     turns = 0
     while stand.now < rows.NOW + KEPT:
         turns += await stand.router.turn()
@@ -138,7 +140,10 @@ async def test_an_unknown_id_that_becomes_known_is_routed(stand: Stand) -> None:
     await stand.database.write(rows.effect, row, EffectState.UNKNOWN)
     stand.now += timedelta(seconds=30)
     await stand.router.turn()
-    assert (stand.told, await stand.state(event_id)) == ([(names.payment_workflow_id(row.id), key)], InboxState.ROUTED)
+    assert (stand.told, await stand.state(event_id)) == (
+        [(names.payment_workflow_id(row.id), key)],
+        InboxState.ROUTED,
+    )
 
 
 async def test_a_workflow_that_is_not_there_yet_is_told_later(stand: Stand) -> None:
@@ -170,3 +175,19 @@ async def test_two_relays_never_take_the_same_event(stand: Stand) -> None:
         await stand.database.write(rows.provider_event, effect_key=key)
     await asyncio.gather(*(stand.router.turn() for _ in range(4)))
     assert len(stand.server.signals) == len(set(stand.told)) == 8
+
+
+async def test_a_refund_that_succeeded_and_comes_back_later_wakes_its_workflow(stand: Stand) -> None:
+    row, _ = await stand.payment(EffectState.APPROVED)
+    await stand.database.write(rows.captured, row)
+    refund_id = new_id(Prefix.REFUND, rows.NOW)
+    stand.server.running[names.refund_workflow_id(refund_id)] = (names.REFUND, None)
+    key = await stand.database.write(rows.effect, row, EffectState.APPROVED, Operation.REFUND, refund_id)
+    days_later = rows.NOW + timedelta(days=3)
+    of_the_proof = await stand.database.write(rows.provider_event, effect_key=key)
+    of_the_return = await stand.database.write(rows.provider_event, effect_key=key, received_at=days_later)
+    stand.now = days_later + GRACE
+    await stand.router.turn()
+    assert stand.told == [(names.refund_workflow_id(refund_id), key)]
+    assert await stand.state(of_the_proof) == InboxState.CONFIRMED
+    assert await stand.state(of_the_return) == InboxState.ROUTED

@@ -50,7 +50,10 @@ async def test_orphans_that_cannot_start_do_not_hide_those_behind_them(
 ) -> None:
     monkeypatch.setattr(orphans_module, "BATCH", 2)
     merchant_id = await database.write(rows.merchant)
-    found = [await database.write(rows.payment, merchant_id, rows.NOW + timedelta(milliseconds=n)) for n in range(3)]
+    found = [
+        await database.write(rows.payment, merchant_id, rows.NOW + timedelta(milliseconds=n))
+        for n in range(3)
+    ]
     server = FakeTemporal()
     server.broken = {names.payment_workflow_id(row.id) for row in found[:2]}
     starter = _starter(database, server, 60)

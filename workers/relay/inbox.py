@@ -50,7 +50,11 @@ class InboxRouter:
     async def _route(self, event: Taken) -> None:
         if event.state is InboxState.UNMATCHED:
             _unmatched.add(1, {"provider": event.provider})
-            _log.error("provider event is nobody's", provider=event.provider, provider_event_id=event.provider_event_id)
+            _log.error(
+                "provider event is nobody's",
+                provider=event.provider,
+                provider_event_id=event.provider_event_id,
+            )
         if event.hints and all([await self._signal(event, hint) for hint in event.hints]):
             await self._database.write(inbox_routing.mark_routed, [event.id])
 
@@ -63,7 +67,9 @@ class InboxRouter:
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            _log.warning("no workflow waits for this provider event", object_id=hint.object_id, event_id=event.id)
+            _log.warning(
+                "no workflow waits for this provider event", object_id=hint.object_id, event_id=event.id
+            )
             return False
         return True
 

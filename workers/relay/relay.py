@@ -49,7 +49,12 @@ def loops(
         Loop("sequencer", Sequencer(database).turn, busy_seconds=0.05, idle_seconds=0.25),
         Loop("dispatcher", Dispatcher(database, client, clock).turn, busy_seconds=0.05, idle_seconds=0.5),
         Loop("inbox", InboxRouter(database, client, clock).turn, busy_seconds=0.1, idle_seconds=0.5),
-        Loop("orphans", OrphanStarter(database, client, windows, clock).turn, busy_seconds=1.0, idle_seconds=5.0),
+        Loop(
+            "orphans",
+            OrphanStarter(database, client, windows, clock).turn,
+            busy_seconds=1.0,
+            idle_seconds=5.0,
+        ),
         Loop("sealer", seal_postings, busy_seconds=1.0, idle_seconds=10.0),
         Loop("watch", Watch(database, clock).turn, busy_seconds=5.0, idle_seconds=10.0),
     )

@@ -13,7 +13,9 @@ _meter = telemetry.get_meter("corridor")
 _inbox = _meter.create_gauge("corridor.inbox.waiting", description="provider webhooks not placed yet")
 _inbox_age = _meter.create_gauge("corridor.inbox.oldest", unit="s", description="age of the oldest of them")
 _overdue = _meter.create_gauge("corridor.webhook.overdue", description="webhook attempts past their time")
-_overdue_age = _meter.create_gauge("corridor.webhook.overdue.oldest", unit="s", description="delay of the latest")
+_overdue_age = _meter.create_gauge(
+    "corridor.webhook.overdue.oldest", unit="s", description="delay of the latest"
+)
 _unplaced = _meter.create_gauge("corridor.events.unplaced", description="events not in the feed yet")
 
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from corridor.storage.tables import metadata
+from corridor.storage.columns import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

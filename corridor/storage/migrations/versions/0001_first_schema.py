@@ -5,18 +5,19 @@ The tables are created from the metadata as it stands at this revision; later re
 
 from alembic import op
 
-from corridor.storage.tables import metadata
+from corridor.storage import ledger_tables, tables
+from corridor.storage.columns import metadata
 
 revision = "0001"
 down_revision = None
 
-APPEND_ONLY = ("postings", "entries", "events", "ledger_seals")
+APPEND_ONLY = (ledger_tables.postings, ledger_tables.entries, ledger_tables.ledger_seals, tables.events)
 
 
 def upgrade() -> None:
     connection = op.get_bind()
     metadata.create_all(connection)
-    for table in APPEND_ONLY:
+    for table in (table.name for table in APPEND_ONLY):
         for verb in ("UPDATE", "DELETE"):
             if connection.dialect.name == "sqlite":
                 _forbid_on_sqlite(table, verb)
