@@ -5,10 +5,10 @@ so of two racing refunds that together exceed the capture, one is refused.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
 from activities.contracts import (
     DECIDE_REVIEW,
@@ -29,6 +29,7 @@ from corridor.domain.outcome import Outcome
 from corridor.domain.payment import RefundStatus, StatusReason
 from workflows import names
 from workflows.commands import decisions_for
+from workflows.finishing import finish
 from workflows.hints import Hints
 from workflows.messages import (
     CommandDone,
@@ -37,7 +38,7 @@ from workflows.messages import (
     RefundStart,
     ReviewCommand,
 )
-from workflows.outcome import carry_out, look_once
+from workflows.outcome import carry_out, find_out, look_once
 from workflows.steps import local
 from workflows.tickets import Tickets
 
@@ -58,15 +59,14 @@ class RefundWorkflow:
         self.answered = False
         self.plan: EffectPlan | None = None
         self.review_id: str | None = None
+        self.listening = True
         self.hints = Hints()
         self.tickets = Tickets()
 
     @workflow.run
     async def run(self, start: RefundStart) -> RefundAnswer:
-        try:
-            await self._carry()
-        except ActivityError as error:
-            broken(f"a step without an expected failure failed: {error.cause}")
+        """Carry the refund to its end. A Temporal cancel only ends the listening for a late failure."""
+        await finish(self._carry(), self._listen_no_longer)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self._answer()
 
@@ -76,7 +76,8 @@ class RefundWorkflow:
         if self.plan is None:
             self.answered = True
             return
-        executed = await carry_out(self.plan, self.hints)
+        # A resumed refund may have been sent by its lost predecessor: it looks before anything is sent.
+        executed = await (find_out if self.start.resume else carry_out)(self.plan, self.hints)
         if executed.outcome is Outcome.NOT_SENT:
             executed = await self._try_again()
         self._became(executed)
@@ -133,11 +134,17 @@ class RefundWorkflow:
 
     async def _watch_for_failure(self, plan: EffectPlan) -> None:
         ends = workflow.now() + FAILURE_WATCH
-        while self.status is RefundStatus.SUCCEEDED and workflow.now() < ends:
+        while self._listens(ends):
             left = (ends - workflow.now()).total_seconds()
-            await self.hints.wait(left, "a refund that succeeded may still come back")
-            if workflow.now() < ends:
+            await self.hints.wait(left, "a refund that succeeded may still come back", lambda: not self.listening)
+            if self._listens(ends):
                 self._became(await look_once(plan))
+
+    def _listens(self, ends: datetime) -> bool:
+        return self.listening and self.status is RefundStatus.SUCCEEDED and workflow.now() < ends
+
+    def _listen_no_longer(self) -> None:
+        self.listening = False
 
     def _became(self, executed: Executed) -> None:
         self.status = executed.refund_status or self.status

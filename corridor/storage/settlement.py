@@ -104,6 +104,15 @@ def mark_signaled(connection: Connection, provider: str, line_id: str) -> None:
     )
 
 
+def tell_again(connection: Connection, payment_id: str) -> None:
+    """The payment's workflow is gone and with it what it was told: the next import tells its successor."""
+    connection.execute(
+        update(settlement_lines)
+        .where(settlement_lines.c.payment_id == payment_id, settlement_lines.c.state == "signaled")
+        .values(state="staged")
+    )
+
+
 def mark(connection: Connection, provider: str, line_id: str, state: str, reason: str | None = None) -> None:
     connection.execute(
         update(settlement_lines)
