@@ -4,22 +4,26 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
+from opentelemetry.trace import SpanKind, get_tracer
 from sqlalchemy import Connection
 from temporalio import activity
 
-from activities import recording, refund_booking
+from activities import plans, recording, refund_booking
 from activities.contracts import EXECUTE, LOOK_UP, Executed, ExecuteIn, LookUpIn
 from activities.edge import Edge
 from activities.errors import implements, repeat
 from corridor.domain.effect import EffectState, Operation
-from corridor.domain.outcome import Outcome, ProviderAnswer
+from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.fx.store import get_quote
-from corridor.providers.port import LookedUp, LookUp, PaymentProvider, send_policy
+from corridor.providers.port import LookedUp, LookUp, LookUpFailed, PaymentProvider, send_policy
 from corridor.runtime import metrics
 from corridor.runtime.crash import crash_point
 from corridor.storage import effects, payments
 
+_tracer = get_tracer("corridor.providers")
 _SENT_INSIDE_A_LOCK = (Operation.SALE, Operation.CAPTURE)
+LOOKS_BEFORE_UNKNOWN = 3
+"""Tries of one look-up, a second or two apart; the workflow's own schedule of look-ups goes on after that."""
 
 
 class ProviderSteps:
@@ -38,6 +42,8 @@ class ProviderSteps:
         if EffectState(effect.state).is_final:
             return await self._edge.database.read(recording.as_recorded, effect.key)
         provider = self._edge.providers[effect.provider]
+        if self._key_life_is_over(effect, provider):
+            return await self._edge.database.read(recording.as_recorded, effect.key)
         if not lock_holds:
             return await self._instead_of_sending(effect, provider)
         answer = await self._send(effect, provider)
@@ -53,8 +59,8 @@ class ProviderSteps:
         if effect.operation not in _SENT_INSIDE_A_LOCK or payment.quote_id is None:
             return effect, True
         quote, _ = get_quote(connection, payment.merchant_id, payment.quote_id, now)
-        margin = self._edge.providers[effect.provider].capabilities.call_timeout_seconds
-        return effect, quote.is_executable(now, int(margin) + 1)
+        margin = plans.lock_margin_seconds(self._edge.providers[effect.provider])
+        return effect, quote.is_executable(now, margin)
 
     async def _instead_of_sending(self, effect: Any, provider: PaymentProvider) -> Executed:
         """The lock ran out. If an earlier try moved money inside it, that stands; else nothing was sent.
@@ -73,17 +79,25 @@ class ProviderSteps:
         operation = Operation(effect.operation)
         crash_point("provider.before_send")
         begun = time.perf_counter()
-        answer = await provider.send(effect.key, operation, effects.request(effect))
+        with _tracer.start_as_current_span(f"{effect.provider} {operation}", kind=SpanKind.CLIENT) as span:
+            answer = await provider.send(effect.key, operation, effects.request(effect))
+            span.set_attributes({"corridor.effect": effect.key, "corridor.outcome": answer.outcome})
         metrics.provider_called(time.perf_counter() - begun, effect.provider, operation, answer.outcome)
         crash_point("provider.answer_read")
         return answer
 
+    def _key_life_is_over(self, effect: Any, provider: PaymentProvider) -> bool:
+        """The provider may have forgotten the key, so sending could move money twice: only look-ups can tell now.
+
+        True also of a first send that was held up this long; nothing here could know that it is the first.
+        """
+        life = send_policy(provider.contract).give_up_after_seconds
+        return life > 0 and self._edge.now() >= effect.declared_at + timedelta(seconds=life)
+
     def _may_repeat(self, effect: Any, provider: PaymentProvider, answer: ProviderAnswer) -> bool:
-        policy = send_policy(provider.contract)
-        inside_key_life = self._edge.now() < effect.declared_at + timedelta(seconds=policy.give_up_after_seconds)
-        tries_left = activity.info().attempt < policy.maximum_attempts
+        tries_left = activity.info().attempt < send_policy(provider.contract).maximum_attempts
         unproven = answer.outcome in (Outcome.UNKNOWN, Outcome.NOT_SENT)
-        return unproven and answer.repeat_is_safe and tries_left and inside_key_life
+        return unproven and answer.repeat_is_safe and tries_left and not self._key_life_is_over(effect, provider)
 
     async def _record(self, effect: Any, answer: ProviderAnswer) -> Executed:
         executed = await self._edge.database.write(
@@ -94,12 +108,21 @@ class ProviderSteps:
 
     @implements(LOOK_UP)
     async def look_up(self, wanted: LookUpIn) -> Executed:
-        """Take the provider's own record of the effect. Raises (retryable) LOOK_UP_FAILED, which proves nothing."""
+        """Take the provider's own record of the effect.
+
+        Raises (retryable) LOOK_UP_FAILED, which proves nothing; the last try answers `unknown` instead, so that a
+        provider that is away ends in an owned review and holds up no person's decision.
+        """
         effect = await self._edge.database.read(effects.get, wanted.effect_key)
         is_refund = effect.operation == Operation.REFUND
         if EffectState(effect.state).is_final and not (is_refund and effect.state == EffectState.APPROVED):
             return await self._edge.database.read(recording.as_recorded, effect.key)
-        found = await self._edge.providers[effect.provider].look_up(_wanted(effect))
+        try:
+            found = await self._edge.providers[effect.provider].look_up(_wanted(effect))
+        except LookUpFailed as failed:
+            if activity.info().attempt < LOOKS_BEFORE_UNKNOWN:
+                raise
+            return await self._edge.database.write(_missed, effect.key, _seen_nothing(failed, self._edge.now()))
         if effect.state == EffectState.APPROVED:
             return await self._edge.database.write(_refund_seen_again, effect.key, found, self._edge.now())
         if found.answer is not None:
@@ -107,7 +130,7 @@ class ProviderSteps:
         if wanted.absence_is_proof:
             absent = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=found.evidence)
             return await self._record(effect, absent)
-        return await self._edge.database.write(_missed, effect.key, found)
+        return await self._edge.database.write(_missed, effect.key, found.evidence)
 
 
 def _of_every_try(answer: ProviderAnswer) -> ProviderAnswer:
@@ -131,10 +154,17 @@ def _wanted(effect: Any) -> LookUp:
     )
 
 
-def _missed(connection: Connection, key: str, found: LookedUp) -> Executed:
-    """Keep the evidence of a look that found nothing; the outcome stays unknown."""
-    effects.add_look(connection, key, found.evidence)
-    return recording.as_recorded(connection, key).model_copy(update={"outcome": Outcome.UNKNOWN})
+def _seen_nothing(failed: LookUpFailed, now: datetime) -> Evidence:
+    return Evidence(seen_at=now, note=f"the look-up failed: {failed}"[:200])
+
+
+def _missed(connection: Connection, key: str, evidence: Evidence) -> Executed:
+    """Keep the evidence of a look that proved nothing; an effect without a proof stays unknown."""
+    effects.add_look(connection, key, evidence)
+    recorded = recording.as_recorded(connection, key)
+    if recorded.outcome.is_proven:
+        return recorded
+    return recorded.model_copy(update={"outcome": Outcome.UNKNOWN})
 
 
 def _refund_seen_again(connection: Connection, key: str, found: LookedUp, now: datetime) -> Executed:
