@@ -1,0 +1,1 @@
+"""The HTTP face: merchants' API, provider webhooks, codec server, command line."""

@@ -1,0 +1,135 @@
+"""Commands on running workflows (capture, cancel, decide): claim the key, send the update, store the answer.
+
+The update's id comes from the idempotency key, so a repeat after a crash joins the same update; the answer is
+stored under the key and every later repeat gets those bytes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import Request, Response
+from sqlalchemy import Connection
+
+from api.dependencies import ApiDependencies
+from api.gateway import Accepted, Done, TemporalUnavailable, WorkflowGone
+from api.idempotency import Once, answered, claiming, release
+from api.problems import Problem, of_refusal
+from api.responses import accepted
+from corridor.domain.failure import Refusal, Refused, invariant
+from corridor.domain.ids import Prefix, new_id
+from corridor.domain.outcome import Frozen
+from corridor.storage import idempotency
+from corridor.storage.database import DatabaseUnavailable
+from corridor.storage.idempotency import Claim, Replay
+from corridor.storage.payments import render
+from corridor.storage.records import Json
+
+
+@dataclass(frozen=True)
+class Command:
+    """An update to send, and how the object it acts on is read: first as the owner's, then for the answer."""
+
+    workflow_id: str
+    update: str
+    update_id: str
+    argument: Frozen
+    location: str
+    view: Callable[[Connection], Json]
+    """Raises `Refused(NOT_FOUND)` for a foreign object; called in the claiming transaction too."""
+
+
+async def carry_out(request: Request, deps: ApiDependencies, once: Once, command: Command) -> Response:
+    """The whole way of one command; 202 when it is in the workflow's history but not done within the deadline."""
+    await require_available(deps)
+    claim = await claiming(deps, _claim, once, command, new_id(Prefix.REQUEST, deps.clock()), deps.clock())
+    if isinstance(claim, Replay):
+        return answered(claim, replayed=True)
+    try:
+        return await _finish(request, deps, claim, command)
+    except DatabaseUnavailable:
+        raise _open("the database was lost after the command was sent; repeat it with the same key") from None
+
+
+async def _finish(request: Request, deps: ApiDependencies, claim: Claim, command: Command) -> Response:
+    try:
+        result = await _send(deps, command)
+    except Refused as refused:
+        return await _store_problem(request, deps, claim, of_refusal(refused))
+    except Exception:
+        await release(deps, claim.resource_id)
+        raise
+    view = await deps.database.read(command.view)
+    if isinstance(result, Accepted):
+        await release(deps, claim.resource_id)
+        return accepted(view, command.location)
+    if result.refused is not None:
+        refusal = Refused(
+            Refusal(result.refused), result.detail or "the payment had moved on", _status_facts(view)
+        )
+        return await _store_problem(request, deps, claim, of_refusal(refusal))
+    return await _store(deps, claim, Replay(200, None, render(view)))
+
+
+async def require_available(deps: ApiDependencies) -> None:
+    """Refuse what could not be carried out now, before anything is accepted."""
+    try:
+        await deps.gateway.require_available()
+    except TemporalUnavailable:
+        raise Problem("unavailable", "new work is not accepted for the moment; nothing was changed") from None
+
+
+def _claim(
+    connection: Connection, once: Once, command: Command, request_id: str, now: datetime
+) -> Claim | Replay:
+    command.view(connection)
+    return once.claim(connection, request_id, now)
+
+
+async def _send(deps: ApiDependencies, command: Command) -> Done | Accepted:
+    try:
+        return await deps.gateway.command(
+            command.workflow_id,
+            command.update,
+            command.update_id,
+            command.argument,
+            deps.settings.answer_deadline_seconds,
+        )
+    except WorkflowGone:
+        view = await deps.database.read(command.view)
+        raise Refused(
+            Refusal.STATE_CONFLICT, f"nothing more can be done; it is {view['status']}", _status_facts(view)
+        ) from None
+    except TemporalUnavailable:
+        raise _open(
+            "it is not known whether the command arrived; repeat it with the same key, which joins the first one"
+        ) from None
+
+
+def _open(detail: str) -> Problem:
+    """Nobody knows now; the same key finds out."""
+    return Problem("unavailable", detail, money_state="unknown")
+
+
+def _status_facts(view: Json) -> dict[str, str | int | list[str]]:
+    return {"current_status": view["status"]}
+
+
+async def _store_problem(request: Request, deps: ApiDependencies, claim: Claim, problem: Problem) -> Response:
+    """A refusal of an accepted command is its answer: the same key gets the same refusal."""
+    text = problem.text(request.url.path, request.state.request_id)
+    return await _store(deps, claim, Replay(problem.kind.status, None, text))
+
+
+async def _store(deps: ApiDependencies, claim: Claim, answer: Replay) -> Response:
+    """Keep the answer, unless a parallel repeat stored its own first: then that one is sent."""
+    stored = await deps.database.write(freeze, claim.resource_id, answer)
+    return answered(stored, replayed=False)
+
+
+def freeze(connection: Connection, resource_id: str, answer: Replay) -> Replay:
+    """Store the answer unless one is stored; returns the one that is."""
+    idempotency.freeze_answer(connection, resource_id, answer.status_code, answer.location, answer.body)
+    stored = idempotency.answer_of(connection, resource_id)
+    invariant(stored is not None, f"the answer of {resource_id} is stored")
+    return stored or answer

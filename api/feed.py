@@ -1,0 +1,88 @@
+"""Tells open streams that their merchant has new events: one poll of the database per process, not per client."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+
+import structlog
+from sqlalchemy import Connection, func, select
+
+from corridor.storage.database import Database, DatabaseUnavailable
+from corridor.storage.tables import event_positions
+
+PAUSE_AFTER_TROUBLE_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Feed:
+    """Watches the feed's end while anybody listens. Woken streams read their own events."""
+
+    def __init__(self, database: Database, poll_seconds: float) -> None:
+        self._database = database
+        self._poll_seconds = poll_seconds
+        self._listeners: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._somebody = asyncio.Event()
+        self._seen = 0
+        self.stopping = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The poll loop lives as long as the application."""
+        task = asyncio.create_task(self._watch(), name="event feed")
+        try:
+            yield
+        finally:
+            self.stopping.set()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @contextlib.contextmanager
+    def listening(self, merchant_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the merchant's feed has grown; the listener clears it before it reads."""
+        grown = asyncio.Event()
+        self._listeners[merchant_id].add(grown)
+        self._somebody.set()
+        try:
+            yield grown
+        finally:
+            self._listeners[merchant_id].discard(grown)
+            if not self._listeners[merchant_id]:
+                del self._listeners[merchant_id]
+            if not self._listeners:
+                self._somebody.clear()
+
+    async def _watch(self) -> None:
+        while True:
+            await self._somebody.wait()
+            try:
+                grown = await self._database.read(_grown, self._seen)
+            except DatabaseUnavailable:
+                log.warning("event feed cannot be read")
+                await asyncio.sleep(PAUSE_AFTER_TROUBLE_SECONDS)
+                continue
+            for merchant_id, position in grown:
+                self._seen = max(self._seen, position)
+                for event in self._listeners.get(merchant_id, ()):
+                    event.set()
+            await asyncio.sleep(self._poll_seconds)
+
+
+def _grown(connection: Connection, seen: int) -> list[tuple[str, int]]:
+    """Merchants with events beyond `seen`, and how far each one's feed goes."""
+    query = (
+        select(event_positions.c.merchant_id, func.max(event_positions.c.position))
+        .where(event_positions.c.position > seen)
+        .group_by(event_positions.c.merchant_id)
+    )
+    return [(merchant_id, position) for merchant_id, position in connection.execute(query)]
+
+
+def bounds(connection: Connection) -> tuple[int, int]:
+    """(oldest position kept, newest position given); (1, 0) for an empty feed."""
+    oldest, newest = connection.execute(
+        select(func.min(event_positions.c.position), func.max(event_positions.c.position))
+    ).one()
+    return (oldest or 1, newest or 0)

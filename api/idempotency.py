@@ -1,0 +1,157 @@
+"""Idempotency-Key over HTTP: reading it, the fingerprint of a request, and sending a stored answer again.
+
+The claim itself is a row, made in the transaction of the work (`corridor.storage.idempotency`). The header follows
+draft-ietf-httpapi-idempotency-key-header-07; a bare value and its quoted form are the same key.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import parse_qsl
+
+import rfc8785
+from fastapi import Depends, Header, Request, Response
+from sqlalchemy import Connection, select
+
+from api.auth import AnyCaller
+from api.dependencies import ApiDependencies
+from api.problems import MEDIA_TYPE, Problem
+from corridor.domain.failure import Refusal, Refused
+from corridor.storage import idempotency
+from corridor.storage.database import DatabaseUnavailable
+from corridor.storage.idempotency import Claim, Replay
+from corridor.storage.tables import idempotency_keys
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_LENGTH = 255
+_QUOTED = re.compile(r'(?:[^"\\]|\\["\\])*')
+_ESCAPED = re.compile(r"\\(.)")
+REPLAYED = "Idempotent-Replayed"
+
+KeyHeader = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        description="1 to 255 visible ASCII characters, bare or quoted; the same key and body get the same answer",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Once:
+    """A request that is to be carried out once: whose key, which key, and what it asked for."""
+
+    scope: str
+    key: str
+    asked: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical form (RFC 8785) of what was asked for; only for a request that is valid."""
+        return hashlib.sha256(rfc8785.dumps(self.asked)).hexdigest()
+
+    def claim(self, connection: Connection, resource_id: str, now: datetime) -> Claim | Replay:
+        return idempotency.claim(connection, self.scope, self.key, self.fingerprint, resource_id, now)
+
+    def stored(self, connection: Connection) -> Replay | None:
+        """The answer this very request got before. Raises `Refused(IDEMPOTENCY_KEY_REUSED)`; claims nothing."""
+        query = select(idempotency_keys).where(
+            idempotency_keys.c.merchant_id == self.scope, idempotency_keys.c.key == self.key
+        )
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        if row.fingerprint != self.fingerprint:
+            raise Refused(Refusal.IDEMPOTENCY_KEY_REUSED, "this key already stands for another request")
+        return None if row.status_code is None else Replay(row.status_code, row.location, row.body)
+
+    def update_id(self, name: str) -> str:
+        """The id of the workflow update this request becomes: repeats of the request join the same update."""
+        return f"{name}-{hashlib.sha256(f'{self.scope}|{self.key}'.encode()).hexdigest()[:32]}"
+
+
+async def once(request: Request, who: AnyCaller, key: KeyHeader) -> Once:
+    return Once(who.scope, read_key(key), asked(request))
+
+
+AsOnce = Annotated[Once, Depends(once)]
+
+
+def read_key(text: str) -> str:
+    """The key of a header value, bare or as a quoted string (RFC 9651 §3.3.3). Raises `Problem`."""
+    key = text.strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = _unquoted(key[1:-1])
+    if not key:
+        raise Problem("idempotency_key_missing", "send an Idempotency-Key; it is what makes a repeat safe")
+    if len(key) > MAX_LENGTH or not all("!" <= character <= "~" for character in key):
+        raise Problem("idempotency_key_invalid", f"1 to {MAX_LENGTH} visible ASCII characters, no spaces")
+    return key
+
+
+def _unquoted(inner: str) -> str:
+    if not _QUOTED.fullmatch(inner):
+        raise Problem(
+            "idempotency_key_invalid", "inside quotes, a quote or a backslash is escaped by a backslash"
+        )
+    return _ESCAPED.sub(r"\1", inner)
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """Method, route, path values, query and body: what makes two requests the same.
+
+    Headers, order of names and white space are not part of it: they do not change what is asked for.
+    """
+    return {
+        "method": request.method,
+        "route": request.scope["route"].path,
+        "path": request.path_params,
+        "query": sorted(
+            [name, value] for name, value in parse_qsl(request.url.query, keep_blank_values=True)
+        ),
+        "body": request.state.document or {},
+    }
+
+
+async def claiming(
+    deps: ApiDependencies, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run the transaction that claims a key. A connection lost in its commit leaves open whether it counted."""
+    try:
+        return await deps.database.write(work, *args, **kwargs)
+    except DatabaseUnavailable:
+        raise Problem(
+            "unavailable",
+            "the database did not answer; repeat with the same key, which finds out whether this was accepted",
+            money_state="unknown",
+        ) from None
+
+
+async def release(deps: ApiDependencies, resource_id: str) -> None:
+    """Let a repeat resume at once. Only a convenience: without it the lease runs out by itself."""
+    try:
+        await deps.database.write(idempotency.release, resource_id)
+    except DatabaseUnavailable:
+        return
+
+
+def answered(answer: Replay, *, replayed: bool) -> Response:
+    """A stored answer as it is sent, the first time and every other."""
+    headers = {} if answer.location is None else {"Location": answer.location}
+    if replayed:
+        headers[REPLAYED] = "true"
+    media_type = MEDIA_TYPE if answer.status_code >= 400 else "application/json"
+    return Response(answer.body, answer.status_code, headers, media_type)
+
+
+def resource_of(connection: Connection, scope: str, key: str) -> str | None:
+    """What the request with this key made, or None for a key nobody used."""
+    query = select(idempotency_keys.c.resource_id).where(
+        idempotency_keys.c.merchant_id == scope, idempotency_keys.c.key == key
+    )
+    return connection.execute(query).scalar_one_or_none()
