@@ -77,6 +77,8 @@ class ProviderSteps:
 
     async def _send(self, effect: Any, provider: PaymentProvider) -> ProviderAnswer:
         operation = Operation(effect.operation)
+        if operation is Operation.VOID and activity.info().attempt > 1:
+            metrics.compensation_retried(operation)
         crash_point("provider.before_send")
         begun = time.perf_counter()
         with _tracer.start_as_current_span(f"{effect.provider} {operation}", kind=SpanKind.CLIENT) as span:

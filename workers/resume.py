@@ -4,12 +4,12 @@ The workflow looks every unresolved effect up before it does anything new, so a 
 is the payment's, so one that still runs is left alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -45,12 +45,31 @@ async def resume_all(
     """Start every payment and refund that is not terminal and has no running workflow."""
     started: list[str] = []
     running: list[str] = []
-    for row in await database.read(_open_payments, batch):
+    async for row in _pages(database, payments, OPEN_PAYMENTS, batch):
         state = await database.write(resume_of, row, providers, windows)
         (started if await _start_payment(client, row, state, windows) else running).append(row.id)
-    for row in await database.read(_open_refunds, batch):
+    async for row in _pages(database, refunds, OPEN_REFUNDS, batch):
         (started if await _start_refund(client, row) else running).append(row.id)
     return Resumed(tuple(started), tuple(running))
+
+
+async def _pages(database: Database, table: Table, statuses: Sequence[str], batch: int) -> AsyncIterator[Any]:
+    """Every open row in the order of its id, a page at a time."""
+    after = ""
+    while rows := await database.read(_open, table, statuses, after, batch):
+        for row in rows:
+            yield row
+        after = rows[-1].id
+
+
+def _open(connection: Connection, table: Table, statuses: Sequence[str], after: str, limit: int) -> list[Any]:
+    query = (
+        select(table)
+        .where(table.c.status.in_(statuses), table.c.id > after)
+        .order_by(table.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).all())
 
 
 def resume_of(connection: Connection, row: Any, providers: Registry, windows: Windows) -> Resume:
@@ -90,23 +109,6 @@ def _numbers(own: Sequence[Any]) -> dict[str, int]:
     for effect in own:
         numbers[effect.operation] = max(numbers.get(effect.operation, 0), int(effect.key.rpartition(":")[2]))
     return numbers
-
-
-def _open_payments(connection: Connection, limit: int) -> list[Any]:
-    query = (
-        select(payments)
-        .where(payments.c.status.in_(OPEN_PAYMENTS))
-        .order_by(payments.c.created_at)
-        .limit(limit)
-    )
-    return list(connection.execute(query).all())
-
-
-def _open_refunds(connection: Connection, limit: int) -> list[Any]:
-    query = (
-        select(refunds).where(refunds.c.status.in_(OPEN_REFUNDS)).order_by(refunds.c.created_at).limit(limit)
-    )
-    return list(connection.execute(query).all())
 
 
 async def _start_payment(client: Client, row: Any, state: Resume, windows: Windows) -> bool:

@@ -66,6 +66,7 @@ def build(settings: Settings) -> Wiring:
         secret_key=settings.stripe_secret_key,
         webhook_secrets=[settings.stripe_webhook_secret],
         clock=utc_now,
+        call_timeout_seconds=settings.provider_timeout_seconds,
     )
     liquidity = _liquidity(settings)
     rates = EcbRates(max_age_days=settings.rate_max_age_hours // 24)

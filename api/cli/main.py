@@ -23,6 +23,10 @@ app = typer.Typer(
 ledger = typer.Typer(help="The books.", no_args_is_help=True, rich_markup_mode=None)
 history = typer.Typer(help="Workflow histories.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="The key ring that seals payloads.", no_args_is_help=True, rich_markup_mode=None)
+merchant = typer.Typer(help="Who sells here.", no_args_is_help=True, rich_markup_mode=None)
+operator = typer.Typer(help="Who watches and decides here.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(merchant, name="merchant")
+app.add_typer(operator, name="operator")
 app.add_typer(ledger, name="ledger")
 app.add_typer(history, name="history")
 app.add_typer(keys, name="keys")
@@ -66,6 +70,22 @@ def up(
 
 
 @app.command()
+def demo(
+    orders: Annotated[int | None, typer.Option(min=1, help="How many; default: all of the order file.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Empty; default: a new temporary one.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running after the report.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a day of orders on a stack of its own, disturb it, and prove that no money was lost or moved twice.
+
+    Example: corridor demo --json
+    """
+    from api.cli.demo import command
+
+    raise typer.Exit(command.run(data_dir, orders, as_json=as_json, keep=keep))
+
+
+@app.command()
 def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Check what this installation needs and say what is wrong.
 
@@ -85,6 +105,45 @@ def migrate(data_dir: DataDir = None) -> None:
     from api.cli import database as command
 
     raise typer.Exit(command.migrate(_given(data_dir)))
+
+
+@app.command()
+def resume(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Start every unfinished payment and refund that has no running workflow, from the database.
+
+    For the day Temporal's store is lost. Example: corridor resume --json
+    """
+    from api.cli import resume as command
+
+    raise typer.Exit(command.run(_given(data_dir), as_json=as_json))
+
+
+@merchant.command("create")
+def merchant_create(
+    name: Annotated[str, typer.Argument(help="As buyers know the shop.")],
+    country: Annotated[str, typer.Option(help="Two letters, where the merchant is settled.")],
+    settle: Annotated[str, typer.Option(help="ISO 4217 currency the merchant is settled in.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a merchant and its secret API key, shown once.
+
+    Example: corridor merchant create "Lantern & Loom" --country CN --settle CNY
+    """
+    from api.cli import merchant as command
+
+    raise typer.Exit(command.create(_given(data_dir), name, country, settle, as_json=as_json))
+
+
+@operator.command("create")
+def operator_create(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Make an operator's API key: it reads and decides reviews of every merchant.
+
+    Example: corridor operator create --json
+    """
+    from api.cli import merchant as command
+
+    raise typer.Exit(command.create_operator(_given(data_dir), as_json=as_json))
 
 
 @ledger.command("verify")

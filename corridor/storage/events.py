@@ -108,9 +108,9 @@ def assign_positions(connection: Connection, limit: int) -> int:
 
 
 def undispatched(connection: Connection, limit: int) -> list[Row[Any]]:
-    """(position, event_id, merchant_id, type) of events whose webhook deliveries were not started yet."""
+    """(position, id, merchant_id, type, data) of events whose webhook deliveries were not started yet."""
     query = (
-        select(event_positions.c.position, events.c.id, events.c.merchant_id, events.c.type)
+        select(event_positions.c.position, events.c.id, events.c.merchant_id, events.c.type, events.c.data)
         .join(events, events.c.id == event_positions.c.event_id)
         .where(event_positions.c.dispatched_at.is_(None))
         .order_by(event_positions.c.position)

@@ -267,7 +267,7 @@ async def test_velocity_reads_search_an_index_up_to_the_window(sqlite_database: 
         ]
         return [[row[3] for row in rows if "payments" in row[3]] for rows in explained]
 
-    event.listen(opened.engine.sync_engine, "before_cursor_execute", note)
+    event.listen(opened.sync_engine, "before_cursor_execute", note)
     found = await opened.write(plans)
     await opened.close()
     assert len(found) == len(POLICY.rules.velocity) + sum(

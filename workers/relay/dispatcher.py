@@ -7,10 +7,12 @@ server confirmed it, so a crash in between starts it again under the same id, wh
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from temporalio.client import Client
 
+from corridor.runtime import metrics
 from corridor.storage import events, webhook_deliveries
 from corridor.storage.database import Database
 from corridor.storage.relay_turns import Job, is_mine
@@ -21,6 +23,9 @@ from workflows.messages import DeliveryStart
 
 EVENTS_BATCH = 200
 STARTS_BATCH = 16
+COUNTED = frozenset(
+    {"authorized", "captured", "settled", "failed", "canceled", "expired", "requires_action", "requires_review"}
+)
 
 
 class Dispatcher:
@@ -35,7 +40,10 @@ class Dispatcher:
         """Returns how many events were dispatched or workflows started."""
         dispatched = 0
         if await self._database.read(events.undispatched, 1):
-            dispatched = await self._database.write(dispatch, self._clock(), EVENTS_BATCH)
+            events_sent = await self._database.write(dispatch, self._clock(), EVENTS_BATCH)
+            for event in events_sent:
+                _count(event)
+            dispatched = len(events_sent)
         return dispatched + await self._start()
 
     async def _start(self) -> int:
@@ -60,13 +68,20 @@ class Dispatcher:
         )
 
 
-def dispatch(connection: Connection, now: datetime, limit: int) -> int:
+def _count(event: Row[Any]) -> None:
+    """Payments by outcome, counted where every event passes exactly once."""
+    subject, _, outcome = event.type.partition(".")
+    if subject == "payment" and outcome in COUNTED:
+        metrics.payment_reached(outcome, event.data["provider"] or "none", event.data["corridor"])
+
+
+def dispatch(connection: Connection, now: datetime, limit: int) -> list[Row[Any]]:
     """Make the deliveries of up to `limit` events and mark these dispatched, unless another relay is at it."""
     if not is_mine(connection, Job.DISPATCH_EVENTS):
-        return 0
+        return []
     waiting = events.undispatched(connection, limit)
     for event in waiting:
         webhook_deliveries.create_for_event(connection, event.id, event.merchant_id, event.type, now)
     if waiting:
         events.mark_dispatched(connection, [event.position for event in waiting], now)
-    return len(waiting)
+    return waiting

@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from corridor.domain.ids import Prefix, is_id
+from corridor.runtime.crash import crash_point
 from corridor.storage import inbox_routing
 from corridor.storage.database import Database
 from corridor.storage.inbox import InboxState
@@ -56,6 +57,7 @@ class InboxRouter:
                 provider_event_id=event.provider_event_id,
             )
         if event.hints and all([await self._signal(event, hint) for hint in event.hints]):
+            crash_point("webhook.routed")
             await self._database.write(inbox_routing.mark_routed, [event.id])
 
     async def _signal(self, event: Taken, hint: Hint) -> bool:
