@@ -152,6 +152,7 @@ class DecideReviewIn(Frozen):
     decided_by: str
     note: str = ""
     effect_key: str | None = None
+    provider_reference: str | None = None
 
 
 class ReviewDecided(Frozen):

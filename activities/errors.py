@@ -37,7 +37,10 @@ def implements(
                 return await method(self, argument)
             except Refused as refused:
                 raise ApplicationError(
-                    refused.detail, type=refused.code, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+                    refused.detail,
+                    type=refused.code,
+                    non_retryable=True,
+                    category=ApplicationErrorCategory.BENIGN,
                 ) from None
             except LookUpFailed as failed:
                 raise ApplicationError(

@@ -27,6 +27,7 @@ from corridor.domain.quote import Quote, slippage_bps
 from corridor.fx.best_execution import Chosen
 from corridor.fx.requote import Requote, after_expiry
 from corridor.fx.store import get_quote, insert_quote, lock_quote, release_quote
+from corridor.runtime.crash import crash_point
 from corridor.storage import effects, payments, refunds, reviews
 from corridor.storage.tables import merchants
 from corridor.storage.tables import payments as payment_table
@@ -41,7 +42,9 @@ class PaymentSteps:
     @implements(DECLARE)
     async def declare(self, wanted: DeclareIn) -> Declared:
         """Declare the next effect. Raises (final) CAPTURE_EXCEEDS_AUTHORIZED."""
-        return await self._edge.database.write(self._declare, wanted, self._edge.now())
+        declared = await self._edge.database.write(self._declare, wanted, self._edge.now())
+        crash_point("intent.committed")
+        return declared
 
     def _declare(self, connection: Connection, wanted: DeclareIn, now: datetime) -> Declared:
         payment = payments.lock(connection, wanted.payment_id)
@@ -78,8 +81,7 @@ class PaymentSteps:
         payment = payments.lock(connection, payment_id)
         quote_id = payment.quote_id or broken("only a payment with a lock is quoted again")
         old, _ = get_quote(connection, payment.merchant_id, quote_id, now)
-        margin = int(self._edge.providers[payment.provider].capabilities.call_timeout_seconds)
-        if old.is_executable(now, margin):
+        if old.is_executable(now, plans.lock_margin_seconds(self._edge.providers[payment.provider])):
             return Requoted(accepted=True, quote_id=old.id)
         new = self._price(connection, payment.merchant_id, chosen, now)
         worse = f"{slippage_bps(old.client_rate, new.client_rate):.4f}"
@@ -106,7 +108,13 @@ def _move(connection: Connection, wanted: MoveIn, now: datetime) -> Moved:
             reviews.decide(connection, review.id, "withdrawn", "payment", str(wanted.reason), now)
         release_lock(connection, payment, now)
         payment = payments.move(
-            connection, payment, f"payment.{wanted.to}", now, to=wanted.to, reason=wanted.reason, next_action=None
+            connection,
+            payment,
+            f"payment.{wanted.to}",
+            now,
+            to=wanted.to,
+            reason=wanted.reason,
+            next_action=None,
         )
     return Moved(status=Status(payment.status), sequence=payment.sequence)
 

@@ -63,6 +63,11 @@ def plan_of(row: Any, provider: PaymentProvider) -> EffectPlan:
     )
 
 
+def lock_margin_seconds(provider: PaymentProvider) -> int:
+    """What an FX lock must still hold when a call begins: the call's own deadline, rounded up."""
+    return int(provider.capabilities.call_timeout_seconds) + 1
+
+
 def _instruction(
     payment: PaymentRow, operation: Operation, key: str, object_id: str, amount: Money
 ) -> Instruction:
@@ -94,7 +99,10 @@ def _instruction(
 
 
 def _reference(payment: PaymentRow) -> str:
-    return str(payment.provider_reference or broken(f"{payment.id} has no reference at its provider yet"))
+    """Raises `Refused(STATE_CONFLICT)`: a person found the payment at the provider and did not say under which id."""
+    if payment.provider_reference is None:
+        raise Refused(Refusal.STATE_CONFLICT, "the provider's reference of this payment is not known")
+    return str(payment.provider_reference)
 
 
 def capturable(payment: PaymentRow, wanted: Money | None) -> Money:

@@ -24,6 +24,7 @@ from corridor.providers.port import PaymentProvider
 from corridor.risk.decide import Verdict
 from corridor.risk.store import decide_payment, verdict_of
 from corridor.risk.valuation import Valuation, unvalued
+from corridor.runtime.crash import crash_point
 from corridor.storage import payments, reviews
 from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import merchants, risk_decisions
@@ -47,14 +48,18 @@ class Preparation:
         """Decide whether and how the payment goes on. Run again, it returns what the first run decided."""
         now = self._edge.now()
         chosen = await self._ask_the_market(wanted, now)
-        return await self._edge.database.write(self._prepare, wanted, chosen, now)
+        prepared = await self._edge.database.write(self._prepare, wanted, chosen, now)
+        crash_point("intent.committed")
+        return prepared
 
     async def _ask_the_market(self, wanted: PrepareIn, now: datetime) -> Chosen | Refused | None:
         """The best offer, None where nothing is converted, or why there is none (kept for the transaction)."""
         if wanted.amount.currency == wanted.settle_currency:
             return None
         try:
-            return await self._edge.desk.ask(wanted.amount, wanted.settle_currency, self._edge.lock_seconds, now)
+            return await self._edge.desk.ask(
+                wanted.amount, wanted.settle_currency, self._edge.lock_seconds, now
+            )
         except Refused as refused:
             return refused
 
@@ -113,8 +118,12 @@ class Preparation:
             now=now,
         )
         moved = payments.move(
-            connection, payment, "payment.requires_review", now,
-            to=Status.REQUIRES_REVIEW, reason=StatusReason.RISK_REVIEW,
+            connection,
+            payment,
+            "payment.requires_review",
+            now,
+            to=Status.REQUIRES_REVIEW,
+            reason=StatusReason.RISK_REVIEW,
         )
         return Prepared(
             verdict="review",
@@ -135,15 +144,15 @@ class Preparation:
         self, connection: Connection, payment: PaymentRow, chosen: Chosen | Refused | None, now: datetime
     ) -> Prepared:
         """Choose the provider, lock the rate, declare the effect. Raises `Refused`; nothing of it is kept then."""
-        operation = Operation.SALE if payment.capture_method == CaptureMethod.AUTOMATIC else Operation.AUTHORISE
+        operation = (
+            Operation.SALE if payment.capture_method == CaptureMethod.AUTOMATIC else Operation.AUTHORISE
+        )
         provider = self._provider(payment, operation)
         quote = None if chosen is None else self._lock(connection, payment, chosen, now)
         connection.execute(
             update(payment_table)
             .where(payment_table.c.id == payment.id)
-            .values(
-                provider=provider.capabilities.provider, quote_id=quote.id if quote is not None else None
-            )
+            .values(provider=provider.capabilities.provider, quote_id=quote.id if quote is not None else None)
         )
         amount = Money(payment.amount_minor, payment.currency)
         plan = plans.declare(connection, provider, payment, operation, payment.id, 1, amount, now)
@@ -157,7 +166,9 @@ class Preparation:
                 return self._edge.providers[name]
         raise Refused(Refusal.NO_ROUTE, f"no provider here takes {payment.currency}")
 
-    def _lock(self, connection: Connection, payment: PaymentRow, chosen: Chosen | Refused, now: datetime) -> Quote:
+    def _lock(
+        self, connection: Connection, payment: PaymentRow, chosen: Chosen | Refused, now: datetime
+    ) -> Quote:
         """The merchant's own quote while it lasts; else a new one, inside the slippage the merchant allowed."""
         old: Quote | None = None
         if payment.quote_id is not None:
@@ -187,7 +198,11 @@ class Preparation:
 
     @staticmethod
     def _fail(
-        connection: Connection, payment: PaymentRow, reason: StatusReason, now: datetime, why: tuple[str, ...] = ()
+        connection: Connection,
+        payment: PaymentRow,
+        reason: StatusReason,
+        now: datetime,
+        why: tuple[str, ...] = (),
     ) -> Prepared:
         release_lock(connection, payment, now)
         moved = payments.move(connection, payment, "payment.failed", now, to=Status.FAILED, reason=reason)

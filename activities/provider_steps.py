@@ -99,7 +99,9 @@ class ProviderSteps:
     def _may_repeat(self, effect: Any, provider: PaymentProvider, answer: ProviderAnswer) -> bool:
         tries_left = activity.info().attempt < send_policy(provider.contract).maximum_attempts
         unproven = answer.outcome in (Outcome.UNKNOWN, Outcome.NOT_SENT)
-        return unproven and answer.repeat_is_safe and tries_left and not self._key_life_is_over(effect, provider)
+        return (
+            unproven and answer.repeat_is_safe and tries_left and not self._key_life_is_over(effect, provider)
+        )
 
     async def _record(self, effect: Any, answer: ProviderAnswer) -> Executed:
         executed = await self._edge.database.write(
@@ -124,7 +126,9 @@ class ProviderSteps:
         except LookUpFailed as failed:
             if activity.info().attempt < LOOKS_BEFORE_UNKNOWN:
                 raise
-            return await self._edge.database.write(_missed, effect.key, _seen_nothing(failed, self._edge.now()))
+            return await self._edge.database.write(
+                _missed, effect.key, _seen_nothing(failed, self._edge.now())
+            )
         if effect.state == EffectState.APPROVED:
             return await self._edge.database.write(_refund_seen_again, effect.key, found, self._edge.now())
         if found.answer is not None:

@@ -121,8 +121,12 @@ def _close_reviews(connection: Connection, object_id: str, answer: ProviderAnswe
     """Evidence came before a person decided: the open question is answered by it."""
     for review in reviews.open_for(connection, object_id):
         reviews.decide(
-            connection, review.id, "found" if answer.outcome is Outcome.APPROVED else "absent",
-            "evidence", f"the provider's record: {answer.evidence.provider_status}", now,
+            connection,
+            review.id,
+            "found" if answer.outcome is Outcome.APPROVED else "absent",
+            "evidence",
+            f"the provider's record: {answer.evidence.provider_status}",
+            now,
         )
 
 

@@ -41,21 +41,26 @@ def reserve(connection: Connection, payment: PaymentRow, refund: Any, now: datet
             f"{payments.refundable(payment)} of the captured money is left to refund; nothing was reserved",
         )
     path, reserved = _taken_from(connection, payment, amount)
-    build = rules.refund_reserve_after_settlement if path == "available" else rules.refund_reserve_before_settlement
+    build = (
+        rules.refund_reserve_after_settlement
+        if path == "available"
+        else rules.refund_reserve_before_settlement
+    )
     posting = build(reserve_key(refund.id), refund.id, refund.merchant_id, reserved)
     store.post(connection, posting, now)
     source = chart.available(refund.merchant_id) if path == "available" else chart.pending(refund.merchant_id)
     refunds.reserved(connection, refund.id, chart.on(source, reserved.currency), reserved, now)
     payments.move(
-        connection, payment, "payment.refund_reserved", now,
+        connection,
+        payment,
+        "payment.refund_reserved",
+        now,
         amount_refund_reserved_minor=payment.amount_refund_reserved_minor + amount.minor,
     )
     return posting
 
 
-def _taken_from(
-    connection: Connection, payment: PaymentRow, amount: Money
-) -> tuple[str, Money]:
+def _taken_from(connection: Connection, payment: PaymentRow, amount: Money) -> tuple[str, Money]:
     """Where the refund's money lies: pending in the buyer's currency, or available at the original rate."""
     if payment.status != Status.SETTLED:
         return "pending", amount
@@ -81,7 +86,12 @@ def _earlier_after_settlement(connection: Connection, payment: PaymentRow) -> tu
 
 
 def succeed(
-    connection: Connection, payment: PaymentRow, refund: Any, effect: Any, reference: str | None, now: datetime
+    connection: Connection,
+    payment: PaymentRow,
+    refund: Any,
+    effect: Any,
+    reference: str | None,
+    now: datetime,
 ) -> None:
     """The provider returned the money to the buyer."""
     amount, reserved = _amounts(refund)
@@ -98,7 +108,10 @@ def succeed(
         connection, refund, "refund.succeeded", now, to=RefundStatus.SUCCEEDED, provider_reference=reference
     )
     payments.move(
-        connection, payment, "payment.refunded", now,
+        connection,
+        payment,
+        "payment.refunded",
+        now,
         amount_refund_reserved_minor=payment.amount_refund_reserved_minor - amount.minor,
         amount_refunded_minor=payment.amount_refunded_minor + amount.minor,
     )
@@ -116,7 +129,10 @@ def release(
     _settle_late(connection, payment, refund, now)
     refunds.move(connection, refund, "refund.failed", now, to=RefundStatus.FAILED, reason=reason)
     payments.move(
-        connection, payment, "payment.refund_released", now,
+        connection,
+        payment,
+        "payment.refund_released",
+        now,
         amount_refund_reserved_minor=payment.amount_refund_reserved_minor - refund.amount_minor,
     )
 
@@ -139,10 +155,18 @@ def come_back_once(
     store.post(connection, posting, now)
     _settle_late(connection, payment, refund, now)
     refunds.move(
-        connection, refund, "refund.failed", now, to=RefundStatus.FAILED, reason=StatusReason.DECLINED_BY_PROVIDER
+        connection,
+        refund,
+        "refund.failed",
+        now,
+        to=RefundStatus.FAILED,
+        reason=StatusReason.DECLINED_BY_PROVIDER,
     )
     payments.move(
-        connection, payment, "payment.refund_released", now,
+        connection,
+        payment,
+        "payment.refund_released",
+        now,
         amount_refunded_minor=payment.amount_refunded_minor - amount.minor,
     )
 
@@ -153,7 +177,9 @@ def _settle_late(connection: Connection, payment: PaymentRow, refund: Any, now: 
         return
     quote, fee_bps = terms(connection, payment, now)
     amount, _ = _amounts(refund)
-    posting = rules.settle_late(f"{refund.id}:settle_late", refund.id, refund.merchant_id, amount, quote, fee_bps)
+    posting = rules.settle_late(
+        f"{refund.id}:settle_late", refund.id, refund.merchant_id, amount, quote, fee_bps
+    )
     store.post(connection, posting, now)
 
 
@@ -169,7 +195,9 @@ def _was_reserved_after_settlement(refund: Any) -> bool:
 
 def terms(connection: Connection, payment: PaymentRow, now: datetime) -> tuple[Quote | None, int]:
     """The locked quote (None: no conversion) and our fee in basis points, for booking a settlement."""
-    fee_bps = connection.execute(select(merchants.c.fee_bps).where(merchants.c.id == payment.merchant_id)).scalar_one()
+    fee_bps = connection.execute(
+        select(merchants.c.fee_bps).where(merchants.c.id == payment.merchant_id)
+    ).scalar_one()
     if payment.quote_id is None:
         return None, fee_bps
     return get_quote(connection, payment.merchant_id, payment.quote_id, now)[0], fee_bps

@@ -21,6 +21,7 @@ from corridor.domain.money import Money
 from corridor.domain.payment import RefundStatus, StatusReason
 from corridor.domain.posting import Posting
 from corridor.ledger import store
+from corridor.runtime.crash import crash_point
 from corridor.storage import effects, payments, refunds
 
 
@@ -33,7 +34,9 @@ class RefundSteps:
     @implements(RESERVE_REFUND)
     async def reserve(self, wanted: RefundIn) -> RefundReserved:
         """Reserve the money and declare the effect, or refuse; run again, it returns what the first run did."""
-        return await self._edge.database.write(self._reserve, wanted, self._edge.now())
+        reserved = await self._edge.database.write(self._reserve, wanted, self._edge.now())
+        crash_point("intent.committed")
+        return reserved
 
     def _reserve(self, connection: Connection, wanted: RefundIn, now: datetime) -> RefundReserved:
         payment = payments.lock(connection, wanted.payment_id)

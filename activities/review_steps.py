@@ -15,6 +15,7 @@ from activities.contracts import (
 )
 from activities.edge import Edge
 from activities.errors import implements
+from corridor.domain.effect import Operation
 from corridor.domain.failure import broken
 from corridor.domain.ids import Prefix, is_id, new_id
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
@@ -40,13 +41,15 @@ class ReviewSteps:
         return await self._edge.database.write(self._decide, wanted, self._edge.now())
 
     def _decide(self, connection: Connection, wanted: DecideReviewIn, now: datetime) -> ReviewDecided:
-        review = reviews.get(connection, wanted.review_id)
-        payment = payments.lock(connection, review.payment_id)
+        payment = payments.lock(connection, reviews.get(connection, wanted.review_id).payment_id)
+        review = reviews.get(
+            connection, wanted.review_id
+        )  # under the lock: evidence may just have answered it
         if review.status == "open":
             reviews.decide(connection, review.id, wanted.decision, wanted.decided_by, wanted.note, now)
         executed = None
         match wanted.decision:
-            case "approve" if payment.status == Status.REQUIRES_REVIEW:
+            case "approve" if payment.status_reason == StatusReason.RISK_REVIEW:
                 payments.move(connection, payment, "payment.review_approved", now, to=Status.PROCESSING)
             case "decline" if payment.status == Status.REQUIRES_REVIEW:
                 reason = StatusReason.DECLINED_BY_REVIEWER
@@ -57,31 +60,46 @@ class ReviewSteps:
                 executed = recording.record_answer(
                     connection, key, _finding(connection, wanted, key, now), now, self._edge.settle_within
                 )
-                _close_without_effect(connection, review.object_id, executed.outcome, now)
+                _close_without_effect(connection, review.object_id, key, executed.outcome, now)
         payment = payments.load(connection, review.payment_id)
         return ReviewDecided(status=Status(payment.status), sequence=payment.sequence, executed=executed)
 
 
 def _finding(connection: Connection, wanted: DecideReviewIn, key: str, now: datetime) -> ProviderAnswer:
     """What a named person found out about the effect, as an answer; the note is the evidence."""
-    evidence = Evidence(seen_at=now, provider_status=wanted.decision, note=f"{wanted.decided_by}: {wanted.note}")
+    evidence = Evidence(
+        seen_at=now, provider_status=wanted.decision, note=f"{wanted.decided_by}: {wanted.note}"
+    )
     effect = effects.get(connection, key)
     if wanted.decision == "absent":
         return ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=evidence)
     return ProviderAnswer(
-        outcome=Outcome.APPROVED, evidence=evidence, amount=effects.amount(effect),
-        provider_reference=effect.provider_reference,
+        outcome=Outcome.APPROVED,
+        evidence=evidence,
+        amount=effects.amount(effect),
+        provider_reference=wanted.provider_reference or effect.provider_reference,
     )
 
 
-def _close_without_effect(connection: Connection, object_id: str, outcome: Outcome, now: datetime) -> None:
-    """A person proved that nothing was sent: the payment ends as failed (a refund releases its money itself)."""
+def _close_without_effect(
+    connection: Connection, object_id: str, key: str, outcome: Outcome, now: datetime
+) -> None:
+    """A person proved that nothing was sent: the payment ends as failed (a refund releases its money itself).
+
+    A capture that never happened leaves the authorisation, which the merchant may capture again or cancel.
+    """
     if outcome is not Outcome.NOT_SENT or is_id(object_id, Prefix.REFUND):
         return
     payment = payments.lock(connection, object_id)
-    if payment.status == Status.REQUIRES_REVIEW:
+    if payment.status != Status.REQUIRES_REVIEW:
+        return
+    if effects.get(connection, key).operation == Operation.CAPTURE:
+        payments.move(connection, payment, "payment.authorized", now, to=Status.AUTHORIZED)
+    else:
         recording.release_lock(connection, payment, now)
-        payments.move(connection, payment, "payment.failed", now, to=Status.FAILED, reason=StatusReason.NOT_SENT)
+        payments.move(
+            connection, payment, "payment.failed", now, to=Status.FAILED, reason=StatusReason.NOT_SENT
+        )
 
 
 def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> ReviewOpened:
@@ -101,12 +119,21 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
         refund = refunds.lock(connection, wanted.object_id)
         if refund.status == RefundStatus.PROCESSING:
             refunds.move(
-                connection, refund, "refund.requires_review", now,
-                to=RefundStatus.REQUIRES_REVIEW, reason=wanted.reason,
+                connection,
+                refund,
+                "refund.requires_review",
+                now,
+                to=RefundStatus.REQUIRES_REVIEW,
+                reason=wanted.reason,
             )
     elif payment.status != Status.REQUIRES_REVIEW:
         payment = payments.move(
-            connection, payment, "payment.requires_review", now, to=Status.REQUIRES_REVIEW, reason=wanted.reason
+            connection,
+            payment,
+            "payment.requires_review",
+            now,
+            to=Status.REQUIRES_REVIEW,
+            reason=wanted.reason,
         )
     return ReviewOpened(review_id=review_id, status=Status(payment.status), sequence=payment.sequence)
 

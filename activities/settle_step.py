@@ -56,7 +56,11 @@ def _book(
     if quote is not None:
         mark_used(connection, quote.id, payment.id)
     return payments.move(
-        connection, payment, "payment.settled", now, to=Status.SETTLED,
+        connection,
+        payment,
+        "payment.settled",
+        now,
+        to=Status.SETTLED,
         settled_minor=share.net.minor,
         settled_charged_minor=remaining.minor,
         settled_converted_minor=share.converted.minor,

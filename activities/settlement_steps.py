@@ -20,6 +20,8 @@ from activities.contracts import (
 )
 from activities.edge import Edge
 from activities.errors import implements
+from activities.heartbeat import beating
+from corridor.domain.ids import Prefix, is_id
 from corridor.domain.outcome import Frozen
 from corridor.domain.payment import Status
 from corridor.domain.posting import Posting
@@ -63,28 +65,36 @@ class SettlementSteps:
     @implements(FIND_BATCHES)
     async def find_batches(self, wanted: BatchesIn) -> Batches:
         """Batches not imported yet, oldest first. Raises (retryable) LOOK_UP_FAILED."""
-        newest = await self._edge.database.read(settlement.newest_batch_at, wanted.provider)
-        since = self._edge.now() - FIRST_LOOK if newest is None else newest - LOOK_BACK
-        found = await self._edge.providers[wanted.provider].settlement_batches(since)
-        return await self._edge.database.write(_unfinished, wanted.provider, found)
+        async with beating():
+            newest = await self._edge.database.read(settlement.newest_batch_at, wanted.provider)
+            since = self._edge.now() - FIRST_LOOK if newest is None else newest - LOOK_BACK
+            found = await self._edge.providers[wanted.provider].settlement_batches(since)
+            return await self._edge.database.write(_unfinished, wanted.provider, found)
 
     @implements(IMPORT_PAGE)
     async def import_page(self, wanted: ImportPageIn) -> ImportedPage:
         """Stage one page of rows; a bad row is kept with its reason and costs no good one."""
-        page = await self._edge.providers[wanted.provider].settlement_page(wanted.batch_id, wanted.cursor)
-        await self._edge.database.write(
-            settlement.stage, wanted.provider, page.lines, page.bad_rows, wanted.batch_id, self._edge.now()
-        )
-        return ImportedPage(
-            line_count=len(page.lines), bad_row_count=len(page.bad_rows), next_cursor=page.next_cursor
-        )
+        async with beating():
+            page = await self._edge.providers[wanted.provider].settlement_page(wanted.batch_id, wanted.cursor)
+            await self._edge.database.write(
+                settlement.stage,
+                wanted.provider,
+                page.lines,
+                page.bad_rows,
+                wanted.batch_id,
+                self._edge.now(),
+            )
+            return ImportedPage(
+                line_count=len(page.lines), bad_row_count=len(page.bad_rows), next_cursor=page.next_cursor
+            )
 
     @implements(CLOSE_BATCH)
     async def close_batch(self, wanted: BatchIn) -> BatchClosed:
         """Tell payments of their rows, book the rows no payment waits for, and check the control total."""
-        charges = await self._edge.database.read(_charges_to_tell, wanted)
-        told = await self._tell_all(wanted.provider, charges)
-        return await self._edge.database.write(_close, wanted, told, self._edge.now())
+        async with beating():
+            charges = await self._edge.database.read(_charges_to_tell, wanted)
+            told = await self._tell_all(wanted.provider, charges)
+            return await self._edge.database.write(_close, wanted, told, self._edge.now())
 
     async def _tell_all(self, provider: str, charges: list[tuple[str, str]]) -> list[str]:
         """The ids of the rows whose payments were told."""
@@ -125,7 +135,9 @@ def _close(connection: Connection, wanted: BatchIn, told: list[str], now: dateti
     for line_id in told:
         settlement.mark_signaled(connection, wanted.provider, line_id)
     rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("staged",))
-    booked = [posting for row in rows if (posting := _book(connection, wanted.provider, row, now)) is not None]
+    booked = [
+        posting for row in rows if (posting := _book(connection, wanted.provider, row, now)) is not None
+    ]
     balanced = settlement.close(connection, wanted.provider, wanted.batch_id, now)
     unmatched = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("unmatched",))
     return BatchClosed(
@@ -143,9 +155,8 @@ def _book(connection: Connection, provider: str, row: LineRow, now: datetime) ->
             return None
         case "charge" if row.payment_id is not None and _is_open(connection, row.payment_id):
             return None  # its workflow could not be told yet; the next import tells it
-        case "refund" if line.effect_key is not None:
-            posting = rules.refund_settled(key, line.effect_key.partition(":")[0], provider, line)
-            state = "posted"
+        case "refund" | "adjustment" if (refund_id := _refund_of(line)) is not None:
+            posting, state = rules.refund_settled(key, refund_id, provider, line), "posted"
         case "fee":
             posting, state = rules.provider_fee(key, line.line_id, line), "posted"
         case _:
@@ -154,3 +165,8 @@ def _book(connection: Connection, provider: str, row: LineRow, now: datetime) ->
     settlement.mark(connection, provider, line.line_id, state)
     return posting
 
+
+def _refund_of(line: SettlementLine) -> str | None:
+    """The refund a row is about; a failed refund is paid back by an adjustment that names the refund's effect."""
+    object_id = (line.effect_key or "").partition(":")[0]
+    return object_id if is_id(object_id, Prefix.REFUND) else None

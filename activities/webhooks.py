@@ -15,6 +15,7 @@ from corridor.notify import schedule, signing
 from corridor.notify.outbound import Answer, Outbound, Trouble, Undelivered
 from corridor.notify.schedule import Judgement, Verdict
 from corridor.runtime import metrics
+from corridor.runtime.crash import crash_point
 from corridor.storage import webhook_deliveries, webhook_endpoints
 from corridor.storage.database import Database
 from corridor.storage.sealing import Sealer
@@ -42,6 +43,7 @@ class WebhookSteps:
         if outgoing is None:
             return Attempted(result="closed")
         answer = await self._post(outgoing)
+        crash_point("delivery.sent")
         now = self._clock()
         if isinstance(answer, Trouble):
             metrics.webhook_delivered("unreachable")

@@ -169,7 +169,7 @@ async def temporal_env(
         )
     try:
         async with asyncio.timeout(20):
-            while not await temporal_server.is_serving(address, NAMESPACE):  # noqa: ASYNC110 — another process
+            while not await temporal_server.is_serving(address, NAMESPACE):
                 await asyncio.sleep(0.05)
         client = await Client.connect(
             address, namespace=NAMESPACE, data_converter=make_converter(key_ring, NAMESPACE)

@@ -73,7 +73,7 @@ def build(settings: Settings) -> Wiring:
     edge = Edge(
         database=Database(settings.database),
         providers=Registry([stripe]),
-        desk=Desk(liquidity, rates, Market(settings.market_day)),
+        desk=Desk(liquidity, rates, Market(settings.market_day), settings.quote_deadline_seconds),
         policies=policy.shipped(),
         now=utc_now,
         lock_seconds=settings.quote_lock_seconds,

@@ -12,6 +12,23 @@ REMEMBERED = 64
 """Provider event ids kept to drop repeats; more than any provider sends about one payment."""
 
 
+HOUR, DAY = 3600, 86_400
+
+
+class Pace:
+    """How often an open review asks the provider by itself: hourly at first, daily in the end.
+
+    A question nobody answers must not fill its history: Temporal ends a workflow at 50 Ki events.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = HOUR
+
+    def next_seconds(self) -> int:
+        seconds, self._seconds = self._seconds, min(2 * self._seconds, DAY)
+        return seconds
+
+
 class Hints:
     """Whether news arrived since last asked; repeats of one provider event count once."""
 

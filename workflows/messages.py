@@ -64,6 +64,8 @@ class ReviewCommand(Frozen):
     decision: Literal["approve", "decline", "found", "absent"]
     decided_by: str
     note: str = ""
+    provider_reference: str | None = None
+    """For `found`: the provider's own id of what was found. Without it nothing can be refunded later."""
 
 
 class CommandDone(Frozen):

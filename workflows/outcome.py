@@ -38,7 +38,10 @@ async def _send(plan: EffectPlan) -> Executed | None:
     """
     try:
         return await steps.send(
-            EXECUTE, ExecuteIn(effect_key=plan.effect_key), plan, f"{plan.operation} {plan.amount} at {plan.provider}"
+            EXECUTE,
+            ExecuteIn(effect_key=plan.effect_key),
+            plan,
+            f"{plan.operation} {plan.amount} at {plan.provider}",
         )
     except ActivityError:
         return None

@@ -4,40 +4,29 @@ The payment's status decides what happens next (`_STAGES`), so a payment resumed
 was lost walks the same path as one that was never interrupted. Handlers only record; one coroutine acts.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from itertools import chain, repeat
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
 from activities.contracts import (
-    DECIDE_REVIEW,
-    DECLARE,
-    MOVE,
-    OPEN_REVIEW,
-    PREPARE,
     REQUOTE,
     SETTLE,
-    DecideReviewIn,
-    DeclareIn,
     EffectPlan,
     Executed,
-    MoveIn,
-    OpenReviewIn,
-    PrepareIn,
     RequoteIn,
     SettleIn,
 )
 from corridor.domain.effect import Operation
 from corridor.domain.failure import Refusal, broken
-from corridor.domain.money import Money
 from corridor.domain.outcome import Outcome
 from corridor.domain.payment import CANCELABLE, CAPTURABLE, Status, StatusReason, require
 from workflows import names
 from workflows.commands import decisions_for, refusal_of, refuse_unless
-from workflows.hints import Hints
+from workflows.finishing import every_command_answered, finish
+from workflows.hints import Hints, Pace
 from workflows.messages import (
     CancelCommand,
     CaptureCommand,
@@ -49,6 +38,7 @@ from workflows.messages import (
     SettlementFact,
 )
 from workflows.outcome import carry_out, look_once
+from workflows.payment_moves import ask_person, decide, declare, move, prepare
 from workflows.payment_state import PaymentState
 from workflows.steps import local
 from workflows.tickets import Ticket, Tickets
@@ -62,7 +52,6 @@ back is a refund, with its own object and limits.
 MAXIMUM_ATTEMPTS = 2
 """Attempts proven never to have reached the provider before the payment is given up."""
 BUYER_POLL_SECONDS = (20, 60, 180, 600, 1800)
-REVIEW_POLL_SECONDS = 3600
 UNDO_RETRY_SECONDS = (5, 60, 300)
 VOID_LEAD = timedelta(minutes=5)
 """An authorisation is released this long before the network lets it lapse."""
@@ -79,22 +68,14 @@ class PaymentWorkflow:
         self.approved_review: str | None = None
         self.tickets = Tickets()
         self.hints = Hints()
+        self.pace = Pace()
         self.facts: list[SettlementFact] = []
 
     @workflow.run
     async def run(self, start: PaymentStart) -> PaymentAnswer:
         """Walk the stages until the payment is terminal. A Temporal cancel becomes a business cancel."""
-        work = asyncio.ensure_future(self._carry())
-        while not work.done():
-            try:
-                await asyncio.shield(work)
-            except ActivityError as error:
-                broken(f"a step without an expected failure failed: {error.cause}")
-            except asyncio.CancelledError:
-                if workflow.cancellation_reason() is None:
-                    raise  # the worker is dropping its cache; nothing was asked of the payment
-                self.tickets.put(CancelCommand(requested_by="operator"))
-        await workflow.wait_condition(workflow.all_handlers_finished)
+        await finish(self._carry(), lambda: self.tickets.put(CancelCommand(requested_by="operator")))
+        await every_command_answered()
         return PaymentAnswer(status=self.state.status, sequence=self.state.sequence)
 
     async def _carry(self) -> None:
@@ -112,22 +93,15 @@ class PaymentWorkflow:
             await stages[self.state.status]()
         self.state.show()
         while (ticket := self.tickets.take()) is not None:
-            self.state.refuse(ticket, Refusal.STATE_CONFLICT, f"the payment is {self.state.status}; nothing was changed")
+            self.state.refuse(
+                ticket, Refusal.STATE_CONFLICT, f"the payment is {self.state.status}; nothing was changed"
+            )
 
     # --- processing: prepare, then authorise or sell -----------------------------------------------------------
 
     async def _collect(self) -> None:
         if self.state.plan is None:
-            prepared = await local(
-                PREPARE,
-                PrepareIn(
-                    payment_id=self.start.payment_id,
-                    amount=self.start.amount,
-                    settle_currency=self.start.settle_currency,
-                    approved_review=self.approved_review,
-                ),
-                "risk, FX lock, route, declared effect",
-            )
+            prepared = await prepare(self.state, self.approved_review)
             self.state.moved(prepared.status, prepared.sequence)
             self.state.plan = prepared.plan
             if prepared.review_id is not None:
@@ -144,29 +118,33 @@ class PaymentWorkflow:
         elif executed.outcome is Outcome.NOT_SENT:
             await self._try_again(plan)
         elif executed.outcome in (Outcome.UNKNOWN, Outcome.PENDING):
-            await self._ask_person(_reason_of(executed), {"effect": plan.effect_key})
+            await ask_person(self.state, _reason_of(executed), {"effect": plan.effect_key})
         elif executed.outcome is Outcome.ACTION_REQUIRED:
             self.state.action_until = workflow.now() + timedelta(seconds=self.start.action_window_seconds)
 
     async def _requote(self, plan: EffectPlan) -> None:
         """The lock ran out before anything was sent: a new rate inside the merchant's limit, or no payment."""
-        requoted = await local(REQUOTE, RequoteIn(payment_id=self.start.payment_id), "FX lock expired: new quote")
+        requoted = await local(
+            REQUOTE, RequoteIn(payment_id=self.start.payment_id), "FX lock expired: new quote"
+        )
         if requoted.accepted:
             await self._execute(plan)
         elif plan.operation is Operation.CAPTURE:
             await self._release(Status.FAILED, requoted.reason or StatusReason.SLIPPAGE_EXCEEDED)
         else:
-            await self._move(Status.FAILED, requoted.reason or StatusReason.SLIPPAGE_EXCEEDED)
+            await move(self.state, Status.FAILED, requoted.reason or StatusReason.SLIPPAGE_EXCEEDED)
 
     async def _try_again(self, plan: EffectPlan) -> None:
         """Absence is proven, so the same may be tried once more under a new effect key; then it is given up."""
         if self.state.number(plan.operation) < MAXIMUM_ATTEMPTS:
-            self.state.plan = await self._declare(plan.operation, plan.amount)
+            self.state.plan = await declare(self.state, plan.operation, plan.amount)
             await self._execute(self.state.plan)
         elif plan.operation in UNDO:
-            await self._move(Status.FAILED, StatusReason.NOT_SENT)
+            await move(self.state, Status.FAILED, StatusReason.NOT_SENT)
         else:
-            await self._ask_person(StatusReason.OUTCOME_UNKNOWN, {"effect": plan.effect_key, "finding": "not sent"})
+            await ask_person(
+                self.state, StatusReason.OUTCOME_UNKNOWN, {"effect": plan.effect_key, "finding": "not sent"}
+            )
 
     # --- requires_action: the buyer is at the bank's page ------------------------------------------------------
 
@@ -177,7 +155,7 @@ class PaymentWorkflow:
         for poll in chain(BUYER_POLL_SECONDS, repeat(BUYER_POLL_SECONDS[-1])):
             left = _seconds_until(self.state.action_until)
             await self.hints.wait(min(poll, left), "the buyer's authentication", lambda: bool(self.tickets))
-            if (ticket := self.tickets.take()) is not None and isinstance(ticket.command, CancelCommand):
+            if (ticket := self.tickets.take()) is not None:
                 return await self._cancel(ticket)
             self.state.became(await look_once(plan))
             if self.state.status is not Status.REQUIRES_ACTION:
@@ -189,17 +167,21 @@ class PaymentWorkflow:
 
     async def _await_person(self) -> None:
         await self.hints.wait(
-            REVIEW_POLL_SECONDS, f"review {self.state.review_id}: {self.state.review_reason}", lambda: bool(self.tickets)
+            self.pace.next_seconds(),
+            f"review {self.state.review_id}: {self.state.review_reason}",
+            lambda: bool(self.tickets),
         )
         ticket = self.tickets.take()
         if ticket is None:
             await self._look_during_review()
-        elif isinstance(ticket.command, ReviewCommand):
+        elif isinstance(ticket.command, ReviewCommand) and ticket.command.review_id == self.state.review_id:
             await self._decide(ticket, ticket.command)
         elif self.state.review_reason is StatusReason.RISK_REVIEW:
             await self._cancel(ticket)
         else:
-            self.state.refuse(ticket, Refusal.OUTCOME_UNKNOWN, "an unresolved provider call must be settled first")
+            self.state.refuse(
+                ticket, Refusal.OUTCOME_UNKNOWN, "an unresolved provider call must be settled first"
+            )
 
     async def _look_during_review(self) -> None:
         if self.state.review_reason is StatusReason.COMPENSATION_STUCK:
@@ -208,33 +190,19 @@ class PaymentWorkflow:
             self.state.became(await look_once(self.state.plan))
 
     async def _decide(self, ticket: Ticket, command: ReviewCommand) -> None:
-        decided = await local(
-            DECIDE_REVIEW,
-            DecideReviewIn(
-                review_id=command.review_id,
-                decision=command.decision,
-                decided_by=command.decided_by,
-                note=command.note,
-                effect_key=self.state.plan.effect_key if self.state.plan else None,
-            ),
-            f"{command.decision} by {command.decided_by}",
-        )
-        self.state.moved(decided.status, decided.sequence)
-        if self.state.review_reason is StatusReason.RISK_REVIEW and command.decision == "approve":
-            self.approved_review = command.review_id
+        decided = await decide(self.state, command)
+        reason = self.state.review_reason
         self.state.asked(None, None)
+        self.state.moved(decided.status, decided.sequence)
+        if decided.executed is not None:
+            self.state.became(
+                decided.executed.model_copy(update={"status": decided.status, "sequence": decided.sequence})
+            )
+        if reason is StatusReason.RISK_REVIEW and command.decision == "approve":
+            self.approved_review = command.review_id
         self.state.done(ticket)
-
-    async def _ask_person(self, reason: StatusReason, facts: dict[str, str]) -> None:
-        opened = await local(
-            OPEN_REVIEW,
-            OpenReviewIn(
-                payment_id=self.start.payment_id, object_id=self.start.payment_id, reason=reason, facts=facts
-            ),
-            f"ask a person: {reason}",
-        )
-        self.state.moved(opened.status, opened.sequence)
-        self.state.asked(opened.review_id, reason)
+        if reason is StatusReason.COMPENSATION_STUCK:
+            await self._undo_again()
 
     # --- authorized: the merchant captures or cancels before the network's window ends -------------------------
 
@@ -247,30 +215,34 @@ class PaymentWorkflow:
             )
         except TimeoutError:
             return await self._release(Status.EXPIRED, StatusReason.AUTHORIZATION_EXPIRED)
-        ticket = self.tickets.take()
-        if ticket is None:
-            return None
+        ticket = self.tickets.take() or broken("a ticket woke us")
         if isinstance(ticket.command, CaptureCommand):
             return await self._capture(ticket, ticket.command)
         return await self._cancel(ticket)
 
     async def _capture(self, ticket: Ticket, command: CaptureCommand) -> None:
-        plan = await self._declare(Operation.CAPTURE, command.amount)
+        plan = await declare(self.state, Operation.CAPTURE, command.amount)
         authorised, self.state.plan = self.state.plan, plan
         await self._execute(plan)
-        if self.state.status is Status.AUTHORIZED:  # declined: the network let the authorisation go before we did
+        if (
+            self.state.status is Status.AUTHORIZED
+        ):  # declined: the network let the authorisation go before we did
             self.state.plan = authorised
             await self._release(Status.EXPIRED, StatusReason.AUTHORIZATION_EXPIRED)
         if self.state.status is Status.CAPTURED:
             self.state.done(ticket)
         else:
             code = refusal_of(self.state.status)
-            self.state.refuse(ticket, code, f"the capture did not go through; the payment is now {self.state.status}")
+            self.state.refuse(
+                ticket, code, f"the capture did not go through; the payment is now {self.state.status}"
+            )
 
     # --- captured: wait for the provider's settlement fact -----------------------------------------------------
 
     async def _await_settlement(self) -> None:
-        deadline = self.state.settle_by or workflow.now() + timedelta(seconds=self.start.settle_within_seconds)
+        deadline = self.state.settle_by or workflow.now() + timedelta(
+            seconds=self.start.settle_within_seconds
+        )
         try:
             await workflow.wait_condition(
                 lambda: bool(self.facts) or bool(self.tickets),
@@ -281,7 +253,9 @@ class PaymentWorkflow:
             self.state.show_overdue(workflow.now())
             return
         while (ticket := self.tickets.take()) is not None:
-            self.state.refuse(ticket, Refusal.STATE_CONFLICT, "the money is captured; use a refund to return it")
+            self.state.refuse(
+                ticket, Refusal.STATE_CONFLICT, "the money is captured; use a refund to return it"
+            )
         if self.facts:
             fact = self.facts.pop(0)
             settled = await local(
@@ -294,61 +268,54 @@ class PaymentWorkflow:
     # --- undo ---------------------------------------------------------------------------------------------------
 
     async def _cancel(self, ticket: Ticket) -> None:
-        """A business cancel: nothing sent yet → just stop; otherwise look, and void what exists."""
-        by_operator = isinstance(ticket.command, CancelCommand) and ticket.command.requested_by == "operator"
+        """A business cancel: nothing sent yet → just stop; otherwise look, and void what exists.
+
+        Any other command that comes up here was overtaken while it waited, and must not be taken for a cancel.
+        """
+        if not isinstance(ticket.command, CancelCommand):
+            return self._overtaken(ticket)
+        by_operator = ticket.command.requested_by == "operator"
         reason = StatusReason.CANCELED_BY_OPERATOR if by_operator else StatusReason.CANCELED_BY_MERCHANT
         await self._release(Status.CANCELED, reason)
         if self.state.status is Status.CANCELED:
             self.state.done(ticket)
         else:
-            self.state.refuse(ticket, refusal_of(self.state.status), f"too late to cancel: the payment is {self.state.status}")
+            self.state.refuse(
+                ticket,
+                refusal_of(self.state.status),
+                f"too late to cancel: the payment is {self.state.status}",
+            )
+
+    def _overtaken(self, ticket: Ticket) -> None:
+        is_review = isinstance(ticket.command, ReviewCommand)
+        code = Refusal.REVIEW_ALREADY_DECIDED if is_review else Refusal.STATE_CONFLICT
+        self.state.refuse(ticket, code, f"the payment is {self.state.status} by now; nothing was changed")
 
     async def _release(self, to: Status, reason: StatusReason) -> None:
         """Void what the provider holds, then close the payment; if the money moved meanwhile, that stands."""
         if self.state.plan is not None and not await self._voided():
             return
-        await self._move(to, reason)
+        await move(self.state, to, reason)
 
-    async def _voided(self) -> bool:
+    async def _voided(self, retry_seconds: tuple[int, ...] = UNDO_RETRY_SECONDS) -> bool:
         """True when the provider proves that nothing is held any more."""
         plan = self.state.current_plan()
-        void = await self._declare(Operation.VOID, plan.amount)
-        for seconds in (*UNDO_RETRY_SECONDS, None):
+        for seconds in (*retry_seconds, None):
+            void = await declare(self.state, Operation.VOID, plan.amount)
             executed = await carry_out(void, self.hints)
-            if executed.outcome in (Outcome.APPROVED, Outcome.NOT_SENT):
+            if executed.outcome is Outcome.APPROVED:
                 return True
             self.state.became(await look_once(plan))
             if self.state.status in (Status.CAPTURED, Status.FAILED):
                 return False
             if seconds is not None:
                 await workflow.sleep(timedelta(seconds=seconds), summary="before the undo is tried again")
-        await self._ask_person(StatusReason.COMPENSATION_STUCK, {"effect": void.effect_key})
+        await ask_person(self.state, StatusReason.COMPENSATION_STUCK, {"effect": plan.effect_key})
         return False
 
     async def _undo_again(self) -> None:
-        if await self._voided():
-            await self._move(Status.CANCELED, StatusReason.COMPENSATION_STUCK)
-
-    # --- small moves --------------------------------------------------------------------------------------------
-
-    async def _declare(self, operation: Operation, amount: Money | None) -> EffectPlan:
-        payment = self.start.payment_id
-        declared = await local(
-            DECLARE,
-            DeclareIn(
-                payment_id=payment,
-                object_id=payment,
-                operation=operation,
-                number=self.state.next_number(operation),
-                amount=amount,
-            ),
-            f"declare {operation}",
-        )
-        return declared.plan
-
-    async def _move(self, to: Status, reason: StatusReason) -> None:
-        moved = await local(MOVE, MoveIn(payment_id=self.start.payment_id, to=to, reason=reason), f"{to}: {reason}")
-        self.state.moved(moved.status, moved.sequence)
+        if await self._voided(retry_seconds=()):
+            await move(self.state, Status.CANCELED, StatusReason.COMPENSATION_STUCK)
 
     # --- what the outside says; handlers only record -----------------------------------------------------------
 

@@ -36,6 +36,8 @@ class PaymentState:
     def moved(self, status: Status, sequence: int) -> None:
         """An activity took the payment to `status`; `sequence` is the event that tells of it."""
         self.status, self.sequence = status, sequence
+        if status is not Status.REQUIRES_REVIEW:
+            self.asked(None, None)  # evidence may have answered the question before a person did
 
     def became(self, executed: Executed) -> None:
         """Take over what a provider call made of the payment."""

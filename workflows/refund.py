@@ -29,8 +29,8 @@ from corridor.domain.outcome import Outcome
 from corridor.domain.payment import RefundStatus, StatusReason
 from workflows import names
 from workflows.commands import decisions_for
-from workflows.finishing import finish
-from workflows.hints import Hints
+from workflows.finishing import every_command_answered, finish
+from workflows.hints import Hints, Pace
 from workflows.messages import (
     CommandDone,
     ProviderHint,
@@ -42,7 +42,6 @@ from workflows.outcome import carry_out, find_out, look_once
 from workflows.steps import local
 from workflows.tickets import Tickets
 
-REVIEW_POLL_SECONDS = 3600
 FAILURE_WATCH = timedelta(days=30)
 """A card refund that succeeded may still come back (docs.stripe.com/refunds#failed-refunds); we listen this long."""
 
@@ -61,13 +60,14 @@ class RefundWorkflow:
         self.review_id: str | None = None
         self.listening = True
         self.hints = Hints()
+        self.pace = Pace()
         self.tickets = Tickets()
 
     @workflow.run
     async def run(self, start: RefundStart) -> RefundAnswer:
         """Carry the refund to its end. A Temporal cancel only ends the listening for a late failure."""
         await finish(self._carry(), self._listen_no_longer)
-        await workflow.wait_condition(workflow.all_handlers_finished)
+        await every_command_answered()
         return self._answer()
 
     async def _carry(self) -> None:
@@ -104,7 +104,9 @@ class RefundWorkflow:
             self.review_id, self.status = opened.review_id, RefundStatus.REQUIRES_REVIEW
         self.answered = True
         wake: Callable[[], bool] = lambda: bool(self.tickets)  # noqa: E731 (typed for the wait)
-        await self.hints.wait(REVIEW_POLL_SECONDS, f"review {self.review_id}: refund outcome unknown", wake)
+        await self.hints.wait(
+            self.pace.next_seconds(), f"review {self.review_id}: refund outcome unknown", wake
+        )
         if self.tickets:
             await self._decide(plan)
         else:
@@ -120,6 +122,7 @@ class RefundWorkflow:
                 decision=command.decision,
                 decided_by=command.decided_by,
                 note=command.note,
+                provider_reference=command.provider_reference,
                 effect_key=plan.effect_key,
             ),
             f"{command.decision} by {command.decided_by}",
@@ -136,7 +139,9 @@ class RefundWorkflow:
         ends = workflow.now() + FAILURE_WATCH
         while self._listens(ends):
             left = (ends - workflow.now()).total_seconds()
-            await self.hints.wait(left, "a refund that succeeded may still come back", lambda: not self.listening)
+            await self.hints.wait(
+                left, "a refund that succeeded may still come back", lambda: not self.listening
+            )
             if self._listens(ends):
                 self._became(await look_once(plan))
 
@@ -188,7 +193,9 @@ class RefundWorkflow:
         if command.review_id != self.review_id:
             raise ApplicationError("this review is not open any more", type=Refusal.REVIEW_ALREADY_DECIDED)
         if command.decision not in decisions_for(StatusReason.OUTCOME_UNKNOWN):
-            raise ApplicationError("this review is answered by: absent, found", type=Refusal.INVALID_PARAMETER)
+            raise ApplicationError(
+                "this review is answered by: absent, found", type=Refusal.INVALID_PARAMETER
+            )
 
     @workflow.signal(name=names.PROVIDER_HINT)
     def provider_hint(self, hint: ProviderHint) -> None:

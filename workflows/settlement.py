@@ -15,6 +15,8 @@ from workflows.steps import regular
 
 PAGE_TIMEOUT = timedelta(seconds=60)
 CLOSE_TIMEOUT = timedelta(minutes=5)
+HEARTBEAT = timedelta(seconds=10)
+"""A worker that dies in a large batch is replaced after this, not after the five minutes the batch may take."""
 
 
 @workflow.defn(name=names.SETTLEMENT)
@@ -25,7 +27,11 @@ class SettlementWorkflow:
     async def run(self, start: SettlementStart) -> int:
         """Returns how many batches were imported and closed."""
         found = await regular(
-            FIND_BATCHES, BatchesIn(provider=start.provider), "payouts not imported yet", PAGE_TIMEOUT
+            FIND_BATCHES,
+            BatchesIn(provider=start.provider),
+            "payouts not imported yet",
+            PAGE_TIMEOUT,
+            HEARTBEAT,
         )
         for batch_id in found.batch_ids:
             await self._import(start.provider, batch_id)
@@ -39,11 +45,16 @@ class SettlementWorkflow:
                 ImportPageIn(provider=provider, batch_id=batch_id, cursor=cursor),
                 f"rows of {batch_id}",
                 PAGE_TIMEOUT,
+                HEARTBEAT,
             )
             cursor = page.next_cursor
             if cursor is None:
                 break
         closed = await regular(
-            CLOSE_BATCH, BatchIn(provider=provider, batch_id=batch_id), f"close {batch_id}", CLOSE_TIMEOUT
+            CLOSE_BATCH,
+            BatchIn(provider=provider, batch_id=batch_id),
+            f"close {batch_id}",
+            CLOSE_TIMEOUT,
+            HEARTBEAT,
         )
         workflow.set_current_details(f"{batch_id}: {'balanced' if closed.balanced else '**unbalanced**'}")

@@ -14,7 +14,9 @@ In = TypeVar("In", bound=Frozen)
 Out = TypeVar("Out", bound=Frozen)
 
 PATIENT = RetryPolicy(
-    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=30)
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
 )
 """For steps that are safe to run again: a database that is away, or a bug of ours, parks the payment here."""
 
@@ -38,13 +40,16 @@ async def local(step: Step[In, Out], argument: In, summary: str) -> Out:
     return result
 
 
-async def regular(step: Step[In, Out], argument: In, summary: str, limit: timedelta) -> Out:
-    """Run a longer step of our own on the core queue."""
+async def regular(
+    step: Step[In, Out], argument: In, summary: str, limit: timedelta, heartbeat: timedelta | None = None
+) -> Out:
+    """Run a longer step of our own on the core queue; with `heartbeat` a lost worker is noticed before `limit`."""
     result: Out = await workflow.execute_activity(
         step.name,
         argument,
         result_type=step.gives,
         start_to_close_timeout=limit,
+        heartbeat_timeout=heartbeat,
         retry_policy=PATIENT,
         summary=summary,
     )
@@ -83,7 +88,9 @@ async def look(step: Step[In, Out], argument: In, plan: EffectPlan, summary: str
         task_queue=provider_queue(plan.provider),
         start_to_close_timeout=LOOK_UP_TIMEOUT,
         retry_policy=RetryPolicy(
-            initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=timedelta(minutes=5)
+            initial_interval=timedelta(seconds=1),
+            backoff_coefficient=2.0,
+            maximum_interval=timedelta(minutes=5),
         ),
         summary=summary,
     )

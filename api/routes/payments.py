@@ -24,6 +24,7 @@ from corridor.domain.payment import Status
 from corridor.domain.quote import QuoteStatus
 from corridor.fx.store import get_quote
 from corridor.runtime import metrics
+from corridor.runtime.crash import crash_point
 from corridor.storage import idempotency as stored
 from corridor.storage import payments
 from corridor.storage.database import DatabaseUnavailable
@@ -59,8 +60,10 @@ async def create_payment(
     found = await claiming(deps, _accept, once, new, deps, deps.clock())
     if isinstance(found, Replay):
         return answered(found, replayed=True)
+    crash_point("payment.accepted")
     deadline = min(body.wait_seconds or 30, deps.settings.answer_deadline_seconds)
     await deps.gateway.start_payment(found, deadline)
+    crash_point("workflow.started")
     response = await _answer(found, deps)
     metrics.answered(time.monotonic() - begun, "final" if response.status_code == 201 else "accepted")
     return response

@@ -14,6 +14,7 @@ from corridor.domain.failure import Refused
 from corridor.domain.ids import Prefix, new_id
 from corridor.providers.port import PaymentProvider, ProviderEvent, SignatureInvalid
 from corridor.runtime import metrics
+from corridor.runtime.crash import crash_point
 from corridor.storage import inbox
 from corridor.storage.inbox import NewProviderEvent
 
@@ -43,6 +44,7 @@ async def receive_provider_webhook(provider: str, request: Request, deps: Deps) 
         raise Problem("signature_invalid", "the signature does not verify; nothing was stored") from None
     metrics.webhook_received((now - event.created_at).total_seconds(), provider)
     is_new = await deps.database.write(inbox.store, _sealed(deps, provider, event, body, now), now)
+    crash_point("webhook.stored")
     return ok({"received": event.provider_event_id, "duplicate": not is_new})
 
 

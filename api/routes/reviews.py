@@ -60,7 +60,11 @@ async def decide_review(
         update=names.DECIDE_REVIEW,
         update_id=f"{review_id}-{body.decision}",
         argument=ReviewCommand(
-            review_id=review_id, decision=body.decision, decided_by=operator.key_id, note=body.note
+            review_id=review_id,
+            decision=body.decision,
+            decided_by=operator.key_id,
+            note=body.note,
+            provider_reference=body.provider_reference,
         ),
         location=f"/v1/reviews/{review_id}",
         view=view,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from api.schemas.money import Input, View
-from api.schemas.text import PRINTABLE
+from api.schemas.text import PRINTABLE, Token
 
 
 class DecisionInput(Input):
@@ -13,6 +13,9 @@ class DecisionInput(Input):
 
     decision: Literal["approve", "decline", "found", "absent"]
     note: Annotated[str, Field(max_length=500, pattern=PRINTABLE)] = ""
+    provider_reference: Token | None = Field(
+        None, description="for `found`: the provider's own id of what was found; refunds need it later"
+    )
 
 
 class ReviewView(View):

@@ -12,7 +12,7 @@ from corridor.fx.best_execution import Chosen
 from corridor.fx.ecb import EcbRates
 from corridor.fx.market import Market
 from corridor.fx.port import LiquidityProvider
-from corridor.fx.quoting import best_offer, build_quote
+from corridor.fx.quoting import DEADLINE_SECONDS, best_offer, build_quote
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,25 @@ class Desk:
     providers: Sequence[LiquidityProvider]
     rates: EcbRates
     market: Market
+    deadline_seconds: float = DEADLINE_SECONDS
+    """How long a quote waits for the slowest provider; a provider that is later is recorded as silent."""
 
     async def ask(self, sell: Money, buy_currency: str, lock_seconds: int, now: datetime) -> Chosen:
         """The best offer with every answer as evidence. Raises `Refused(RATE_UNAVAILABLE)`."""
         reference = self.rates.rate(sell.currency, buy_currency, self.market.day(now))
-        return await best_offer(self.providers, reference, sell, buy_currency, lock_seconds, asked_at=now)
+        return await best_offer(
+            self.providers,
+            reference,
+            sell,
+            buy_currency,
+            lock_seconds,
+            asked_at=now,
+            deadline_seconds=self.deadline_seconds,
+        )
 
-    def quote(self, chosen: Chosen, merchant_id: str, markup_bps: int, lock_seconds: int, now: datetime) -> Quote:
+    def quote(
+        self, chosen: Chosen, merchant_id: str, markup_bps: int, lock_seconds: int, now: datetime
+    ) -> Quote:
         """The merchant's quote on top of the best offer. Raises `Refused(AMOUNT_OUT_OF_RANGE)`."""
         return build_quote(
             chosen,

@@ -10,7 +10,8 @@ from corridor.domain.quote import Quote, client_amounts
 from corridor.fx.best_execution import DEFAULT_GUARDS, Answer, Chosen, Guards, Inquiry, choose
 from corridor.fx.port import LiquidityProvider, MidRate, OfferProblem, OfferUnavailable
 
-DEADLINE_SECONDS = 0.4
+DEADLINE_SECONDS = 1.5
+"""What a buyer may wait for a rate. Without any offer the payment fails, so a busy moment must not look like silence."""
 
 
 async def best_offer(

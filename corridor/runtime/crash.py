@@ -1,11 +1,12 @@
 """Named crash points: places where a test may kill, pause or fail the process; nothing unless armed.
 
-Armed by the environment: `CORRIDOR_CRASH_AT=name[:hit]` and `CORRIDOR_CRASH_DO=kill|raise|pause:SECONDS`. Sandbox
-mode only; live settings refuse the variable.
+Armed by the environment: `CORRIDOR_CRASH_AT=name[:hit][,name[:hit]…]` and `CORRIDOR_CRASH_DO=kill|raise|pause:SECONDS`.
+Live settings refuse the variable. What is done is said on standard error first, so that a test can tell a point that fired from one that was never met.
 """
 
 import os
 import signal
+import sys
 import time
 from collections import Counter
 
@@ -34,15 +35,17 @@ def crash_point(name: str) -> None:
     armed = os.environ.get(VARIABLE)
     if armed is None:
         return
-    wanted, _, hit = armed.partition(":")
-    if wanted != name:
+    hits = {point: hit for point, _, hit in (one.partition(":") for one in armed.split(","))}
+    if name not in hits:
         return
     _hits[name] += 1
-    if _hits[name] == int(hit or 1):
+    if _hits[name] == int(hits[name] or 1):
         _act(name, os.environ.get("CORRIDOR_CRASH_DO", "kill"))
 
 
 def _act(name: str, action: str) -> None:
+    sys.stderr.write(f"crash point {name}: {action}\n")
+    sys.stderr.flush()
     kind, _, seconds = action.partition(":")
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import DataConverter
-from temporalio.worker import Interceptor, Replayer
+from temporalio.worker import Interceptor, Replayer, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
 
@@ -38,9 +39,15 @@ async def replay(
     workflows: Sequence[type],
     converter: DataConverter,
     interceptors: Sequence[Interceptor] = (),
+    runner: WorkflowRunner | None = None,
 ) -> list[Replayed]:
-    """Replay each history to its end, the failing ones included."""
-    replayer = Replayer(workflows=workflows, data_converter=converter, interceptors=interceptors)
+    """Replay each history to its end, the failing ones included. `runner`: the workers' own, or the SDK's default."""
+    replayer = Replayer(
+        workflows=workflows,
+        data_converter=converter,
+        interceptors=interceptors,
+        workflow_runner=runner or SandboxedWorkflowRunner(),
+    )
     results = []
     async for history in histories:
         outcome = await replayer.replay_workflow(history, raise_on_replay_failure=False)

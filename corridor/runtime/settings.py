@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from corridor.runtime import crash
 from corridor.runtime.refused import SettingsRefused
 
 PREFIX = "CORRIDOR_"
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9464, ge=0, le=65535, description="0 switches the Prometheus endpoint off")
     temporal_metrics_port: int = Field(0, ge=0, le=65535, description="metrics of Temporal's core; 0 is off")
     workers: int = Field(1, ge=1, le=64)
+    provider_timeout_seconds: float = Field(8.0, ge=0.5, le=60, description="deadline of one call to a provider")
     worker_grace_seconds: int = Field(20, ge=0, description="for calls under way when a worker is stopped")
 
     stripe_url: str | None = Field(None, description="None: the sandbox; live: https://api.stripe.com")
@@ -95,6 +97,7 @@ class Settings(BaseSettings):
     market_day: date | None = Field(None, description="fix the rates to this published day; None: the newest")
     rate_max_age_hours: int = Field(96, ge=1, description="four days bridge a weekend and a bank holiday")
     liquidity_providers: tuple[str, ...] = Field(("atlas", "borealis"), description="asked for every quote")
+    quote_deadline_seconds: float = Field(1.0, gt=0, description="for the slowest liquidity provider")
     quote_lock_seconds: int = Field(1_800, ge=10, description="lock of a payment without a quote of its own")
     settlement_interval_seconds: int = Field(86_400, ge=1, description="how often payouts are looked for")
     settle_within_days: int = Field(7, ge=1, description="then a missing settlement is shown to operators")
@@ -139,6 +142,7 @@ class Settings(BaseSettings):
         ]
         rules = {
             "debug is on": self.debug,
+            f"{crash.VARIABLE} is set": crash.VARIABLE in os.environ,
             "webhook_allow_private is on": self.webhook_allow_private,
             "stripe_url must be set and https": not (self.stripe_url or "").startswith("https://"),
             "liquidity_url must be set and https": not (self.liquidity_url or "").startswith("https://"),

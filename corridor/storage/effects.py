@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from corridor.domain.effect import EffectState, FrozenRequest, Operation
 from corridor.domain.failure import Refusal, Refused, invariant
@@ -12,6 +12,9 @@ from corridor.domain.outcome import Evidence, ProviderAnswer
 from corridor.storage.tables import effects
 
 EffectRow = Row[Any]
+
+_BY_KEY = select(effects).where(effects.c.key == bindparam("wanted"))
+"""Built once: building a statement anew and finding it in SQLAlchemy's cache takes longer than running it."""
 
 
 def declare(
@@ -31,18 +34,28 @@ def declare(
     existing = find(connection, key)
     if existing is not None:
         return existing
-    connection.execute(
-        insert(effects).values(
-            key=key, object_id=object_id, payment_id=payment_id, operation=operation, provider=provider,
-            currency=amount.currency, amount_minor=amount.minor, request=request.model_dump(),
-            state=EffectState.DECLARED, provider_reference=provider_reference, looks=[], declared_at=now,
+    return connection.execute(
+        insert(effects)
+        .values(
+            key=key,
+            object_id=object_id,
+            payment_id=payment_id,
+            operation=operation,
+            provider=provider,
+            currency=amount.currency,
+            amount_minor=amount.minor,
+            request=request.model_dump(),
+            state=EffectState.DECLARED,
+            provider_reference=provider_reference,
+            looks=[],
+            declared_at=now,
         )
-    )
-    return get(connection, key)
+        .returning(effects)
+    ).one()
 
 
 def find(connection: Connection, key: str) -> EffectRow | None:
-    return connection.execute(select(effects).where(effects.c.key == key)).one_or_none()
+    return connection.execute(_BY_KEY, {"wanted": key}).one_or_none()
 
 
 def get(connection: Connection, key: str) -> EffectRow:
@@ -55,7 +68,11 @@ def get(connection: Connection, key: str) -> EffectRow:
 
 def of_payment(connection: Connection, payment_id: str) -> list[EffectRow]:
     """Every effect of the payment and of its refunds, in the order they were declared."""
-    query = select(effects).where(effects.c.payment_id == payment_id).order_by(effects.c.declared_at, effects.c.key)
+    query = (
+        select(effects)
+        .where(effects.c.payment_id == payment_id)
+        .order_by(effects.c.declared_at, effects.c.key)
+    )
     return list(connection.execute(query).all())
 
 
@@ -81,7 +98,9 @@ def add_look(connection: Connection, key: str, evidence: Evidence) -> None:
     """Keep the evidence of a look-up that decided nothing."""
     row = get(connection, key)
     connection.execute(
-        update(effects).where(effects.c.key == key).values(looks=[*row.looks, evidence.model_dump(mode="json")])
+        update(effects)
+        .where(effects.c.key == key)
+        .values(looks=[*row.looks, evidence.model_dump(mode="json")])
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import Field
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.money import Money
@@ -19,6 +19,10 @@ from corridor.storage.tables import payments
 
 PaymentRow = Row[Any]
 """A row of `payments`; columns are attributes (`row.amount_minor`)."""
+
+_BY_ID = select(payments).where(payments.c.id == bindparam("wanted"))
+"""Built once: building a statement anew and finding it in SQLAlchemy's cache takes longer than running it."""
+_BY_ID_LOCKED = _BY_ID.with_for_update()
 
 
 class NewPayment(Frozen):
@@ -44,37 +48,46 @@ class NewPayment(Frozen):
     @property
     def corridor(self) -> str:
         """`DE-EUR>CN-CNY`: (source country, currency) → (destination country, currency)."""
-        return f"{self.source_country}-{self.amount.currency}>{self.destination_country}-{self.settle_currency}"
+        return (
+            f"{self.source_country}-{self.amount.currency}>{self.destination_country}-{self.settle_currency}"
+        )
 
 
 def accept(connection: Connection, new: NewPayment, now: datetime) -> PaymentRow:
     """Insert the payment in `processing` with event 1 (`payment.accepted`)."""
     values = new.model_dump(exclude={"amount", "metadata"})
-    connection.execute(
-        insert(payments).values(
-            **values, amount_minor=new.amount.minor, currency=new.amount.currency, corridor=new.corridor,
-            extra=new.metadata, status=Status.PROCESSING, sequence=1, created_at=now, updated_at=now,
+    row = connection.execute(
+        insert(payments)
+        .values(
+            **values,
+            amount_minor=new.amount.minor,
+            currency=new.amount.currency,
+            corridor=new.corridor,
+            extra=new.metadata,
+            status=Status.PROCESSING,
+            sequence=1,
+            created_at=now,
+            updated_at=now,
         )
-    )
-    row = load(connection, new.id)
+        .returning(payments)
+    ).one()
     _append(connection, row, "payment.accepted", {}, now)
     return row
 
 
 def load(connection: Connection, payment_id: str) -> PaymentRow:
     """The row, whoever owns it: for the payment's own workflow. Raises `Refused(NOT_FOUND)`."""
-    return _one(connection.execute(select(payments).where(payments.c.id == payment_id)).one_or_none())
+    return _one(find(connection, payment_id))
 
 
 def find(connection: Connection, payment_id: str) -> PaymentRow | None:
     """The row, or None: for ids that came from outside."""
-    return connection.execute(select(payments).where(payments.c.id == payment_id)).one_or_none()
+    return connection.execute(_BY_ID, {"wanted": payment_id}).one_or_none()
 
 
 def lock(connection: Connection, payment_id: str) -> PaymentRow:
     """The row, locked until the transaction ends (SQLite has one writer anyway). Raises `Refused(NOT_FOUND)`."""
-    query = select(payments).where(payments.c.id == payment_id).with_for_update()
-    return _one(connection.execute(query).one_or_none())
+    return _one(connection.execute(_BY_ID_LOCKED, {"wanted": payment_id}).one_or_none())
 
 
 def owned(connection: Connection, merchant_id: str, payment_id: str) -> PaymentRow:
@@ -111,7 +124,9 @@ def page(
         query = query.where(payments.c.merchant_reference == merchant_reference)
     if after is not None:
         moment, last_id = after
-        older = (payments.c.created_at < moment) | ((payments.c.created_at == moment) & (payments.c.id < last_id))
+        older = (payments.c.created_at < moment) | (
+            (payments.c.created_at == moment) & (payments.c.id < last_id)
+        )
         query = query.where(older)
     query = query.order_by(payments.c.created_at.desc(), payments.c.id.desc()).limit(limit + 1)
     rows = connection.execute(query).all()
@@ -135,12 +150,12 @@ def move(
     if to is not None:
         changes["status"] = advance(Status(row.status), to)
         changes["status_reason"] = reason
-    connection.execute(
+    moved = connection.execute(
         update(payments)
         .where(payments.c.id == row.id)
         .values(**changes, sequence=row.sequence + 1, updated_at=now)
-    )
-    moved = load(connection, row.id)
+        .returning(payments)
+    ).one()
     _append(connection, moved, event_type, _previous(row, moved), now)
     if row.status == Status.PROCESSING and moved.status != Status.PROCESSING:
         _freeze_answer(connection, moved)
@@ -149,15 +164,26 @@ def move(
 
 def _append(connection: Connection, row: PaymentRow, event_type: str, previous: Json, now: datetime) -> None:
     events.append(
-        connection, object_type="payment", object_id=row.id, merchant_id=row.merchant_id, sequence=row.sequence,
-        event_type=event_type, data=snapshot(row), previous=previous, now=now,
+        connection,
+        object_type="payment",
+        object_id=row.id,
+        merchant_id=row.merchant_id,
+        sequence=row.sequence,
+        event_type=event_type,
+        data=snapshot(row),
+        previous=previous,
+        now=now,
     )
 
 
 def _previous(before: PaymentRow, after: PaymentRow) -> Json:
     """The fields of the snapshot that changed, with their former values."""
     old, new = snapshot(before), snapshot(after)
-    return {name: old[name] for name in old if old[name] != new[name] and name not in ("last_sequence", "updated_at")}
+    return {
+        name: old[name]
+        for name in old
+        if old[name] != new[name] and name not in ("last_sequence", "updated_at")
+    }
 
 
 def _freeze_answer(connection: Connection, row: PaymentRow) -> None:

@@ -71,19 +71,39 @@ def _set_up(connection: Connection) -> str:
     merchant_id, endpoint_id = new_id(Prefix.MERCHANT, NOW), new_id(Prefix.WEBHOOK_ENDPOINT, NOW)
     connection.execute(
         insert(merchants).values(
-            id=merchant_id, name="Shop", country="DE", settle_currency="EUR", fee_bps=0, fx_markup_bps=0, created_at=NOW
+            id=merchant_id,
+            name="Shop",
+            country="DE",
+            settle_currency="EUR",
+            fee_bps=0,
+            fx_markup_bps=0,
+            created_at=NOW,
         )
     )
     webhook_endpoints.create(
-        connection, endpoint_id=endpoint_id, merchant_id=merchant_id, url="https://shop.example/", event_types=[],
-        secret_sealed=SEALER.seal(SECRET.encode(), webhook_endpoints.place(endpoint_id)), now=NOW,
+        connection,
+        endpoint_id=endpoint_id,
+        merchant_id=merchant_id,
+        url="https://shop.example/",
+        event_types=[],
+        secret_sealed=SEALER.seal(SECRET.encode(), webhook_endpoints.place(endpoint_id)),
+        now=NOW,
     )
     event_id = events.append(
-        connection, object_type="payment", object_id=new_id(Prefix.PAYMENT, NOW), merchant_id=merchant_id, sequence=1,
-        event_type="payment.captured", data={"ü": 1}, previous={}, now=NOW,
+        connection,
+        object_type="payment",
+        object_id=new_id(Prefix.PAYMENT, NOW),
+        merchant_id=merchant_id,
+        sequence=1,
+        event_type="payment.captured",
+        data={"ü": 1},
+        previous={},
+        now=NOW,
     )
     events.assign_positions(connection, 10)
-    (delivery_id,) = webhook_deliveries.create_for_event(connection, event_id, merchant_id, "payment.captured", NOW)
+    (delivery_id,) = webhook_deliveries.create_for_event(
+        connection, event_id, merchant_id, "payment.captured", NOW
+    )
     return delivery_id
 
 
@@ -97,10 +117,17 @@ async def _deliver(
     queue = f"deliveries-{uuid4()}"
     steps = WebhookSteps(database, receiver, SEALER, clock or Clock())
     async with Worker(
-        client, task_queue=queue, workflows=[WebhookDeliveryWorkflow], activities=[steps.attempt], max_cached_workflows=0
+        client,
+        task_queue=queue,
+        workflows=[WebhookDeliveryWorkflow],
+        activities=[steps.attempt],
+        max_cached_workflows=0,
     ):
         handle = await client.start_workflow(
-            WebhookDeliveryWorkflow.run, DeliveryStart(delivery_id=delivery_id), id=f"d-{uuid4()}", task_queue=queue
+            WebhookDeliveryWorkflow.run,
+            DeliveryStart(delivery_id=delivery_id),
+            id=f"d-{uuid4()}",
+            task_queue=queue,
         )
         return await handle.result(), handle
 
@@ -114,7 +141,9 @@ async def _pauses(handle: WorkflowHandle[Any, str]) -> Sequence[int]:
     ]
 
 
-async def test_a_taken_event_is_delivered_once_and_verifies(skipping_env: WorkflowEnvironment, database: Database) -> None:
+async def test_a_taken_event_is_delivered_once_and_verifies(
+    skipping_env: WorkflowEnvironment, database: Database
+) -> None:
     delivery_id = await database.write(_set_up)
     receiver = Receiver(204)
     result, handle = await _deliver(skipping_env.client, database, receiver, delivery_id)
@@ -153,7 +182,9 @@ async def test_retry_after_is_waited_for(skipping_env: WorkflowEnvironment, data
     assert list(await _pauses(handle)) == [1200]
 
 
-async def test_after_ten_attempts_it_is_given_up(skipping_env: WorkflowEnvironment, database: Database) -> None:
+async def test_after_ten_attempts_it_is_given_up(
+    skipping_env: WorkflowEnvironment, database: Database
+) -> None:
     delivery_id = await database.write(_set_up)
     receiver = Receiver(Trouble.UNREACHABLE)
     result, handle = await _deliver(skipping_env.client, database, receiver, delivery_id)
@@ -170,7 +201,12 @@ async def test_410_disables_the_endpoint_and_says_so_in_the_feed(
     delivery_id = await database.write(_set_up)
     result, _ = await _deliver(skipping_env.client, database, Receiver(410), delivery_id)
     delivery, endpoint = await database.read(_state)
-    assert (result, delivery.status, endpoint.enabled, endpoint.disabled_reason) == ("failed", "failed", False, GONE)
+    assert (result, delivery.status, endpoint.enabled, endpoint.disabled_reason) == (
+        "failed",
+        "failed",
+        False,
+        GONE,
+    )
     await database.write(events.assign_positions, 10)
     told = (await database.read(events.feed, delivery.merchant_id, 1, 10))[0]
     assert (told["type"], told["subject"]["id"]) == ("webhook_endpoint.disabled", endpoint.id)

@@ -2,32 +2,65 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.worker import Worker
 
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.payment import CaptureMethod
+from corridor.notify.signing import new_secret
+from corridor.providers.port import IdempotencyContract
+from corridor.providers.registry import Registry
+from corridor.providers.stripe.adapter import StripeProvider
+from corridor.providers.stripe.capabilities import CONTRACT
+from corridor.providers.stripe.webhooks import reduce_event
 from corridor.runtime.settings import Settings
-from corridor.storage import effects, merchants, payments, refunds
+from corridor.storage import (
+    effects,
+    inbox,
+    merchants,
+    payments,
+    refunds,
+    reviews,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from corridor.storage.database import Database
+from corridor.storage.inbox import NewProviderEvent
 from corridor.storage.payments import NewPayment
 from corridor.storage.refunds import NewRefund
 from workers import fleet, wiring
+from workers.relay.dispatcher import Dispatcher
+from workers.relay.inbox import InboxRouter
+from workers.relay.sequencer import Sequencer
 from workers.wiring import Wiring
 from workflows import names
+from workflows.messages import CancelCommand, CaptureCommand, ProviderHint, ReviewCommand, SettlementStart
 from workflows.starts import Windows, payment_search_attributes, payment_start, refund_start
+
+CALL_TIMEOUT_SECONDS = 1.5
+GRACE = timedelta(seconds=3)
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+class BriefStripe(StripeProvider):
+    """The adapter with its promises on a shorter clock: every wait is there, none takes long."""
+
+    promises: IdempotencyContract = CONTRACT.model_copy(update={"lookup_lag_seconds": 1})
+
+    @property
+    def contract(self) -> IdempotencyContract:
+        return self.promises
 
 
 @dataclass
@@ -39,6 +72,9 @@ class World:
     merchant_id: str
     control: httpx.AsyncClient
     windows: Windows
+    stripe: BriefStripe
+    strangers: list[tuple[str, int, str]] = field(default_factory=list)
+    """What others did with our account at the provider: in its books, rightly not in ours."""
 
     @property
     def database(self) -> Database:
@@ -65,7 +101,7 @@ class World:
     async def start(self, payment_id: str) -> Any:
         """Update-with-start as the API does it; returns the early answer."""
         row = await self.database.read(payments.load, payment_id)
-        operation = WithStartWorkflowOperation(
+        operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             names.PAYMENT,
             payment_start(row, self.windows),
             id=names.payment_workflow_id(payment_id),
@@ -92,26 +128,138 @@ class World:
 
     async def refund(self, payment_id: str, minor: int) -> Any:
         """Accept a refund, run its workflow to the answer, return its row."""
+        refund_id = await self.accept_refund(payment_id, minor)
+        await self.start_refund(refund_id)
+        return await self.database.read(refunds.load, refund_id)
+
+    async def accept_refund(self, payment_id: str, minor: int) -> str:
+        """A refund's row as the API writes it; returns the id."""
         payment = await self.payment(payment_id)
         new = NewRefund(
-            id=new_id(Prefix.REFUND, now()), payment_id=payment_id, merchant_id=payment.merchant_id,
+            id=new_id(Prefix.REFUND, now()),
+            payment_id=payment_id,
+            merchant_id=payment.merchant_id,
             amount=Money(minor, payment.currency),
         )
-        row = await self.database.write(refunds.accept, new, now())
-        operation = WithStartWorkflowOperation(
+        await self.database.write(refunds.accept, new, now())
+        return new.id
+
+    async def start_refund(self, refund_id: str) -> Any:
+        """Run the refund's workflow to its early answer; returns that."""
+        row = await self.database.read(refunds.load, refund_id)
+        operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             names.REFUND,
             refund_start(row),
-            id=names.refund_workflow_id(new.id),
+            id=names.refund_workflow_id(refund_id),
             task_queue=names.CORE_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         )
-        await self.client.execute_update_with_start_workflow(
+        return await self.client.execute_update_with_start_workflow(
             names.ACCEPT, start_workflow_operation=operation, id="accept"
         )
-        return await self.database.read(refunds.load, new.id)
 
     def handle(self, payment_id: str) -> Any:
         return self.client.get_workflow_handle(names.payment_workflow_id(payment_id))
+
+    def refund_handle(self, refund_id: str) -> Any:
+        return self.client.get_workflow_handle(names.refund_workflow_id(refund_id))
+
+    async def ask(self, payment_id: str, update: str, command: Any) -> Mapping[str, Any]:
+        """Send a command as the API does; returns its answer."""
+        answer: Mapping[str, Any] = await self.handle(payment_id).execute_update(update, command)
+        return answer
+
+    async def capture(self, payment_id: str, minor: int | None = None) -> Mapping[str, Any]:
+        payment = await self.payment(payment_id)
+        amount = None if minor is None else Money(minor, payment.currency)
+        return await self.ask(payment_id, names.CAPTURE, CaptureCommand(amount=amount))
+
+    async def cancel(self, payment_id: str) -> Mapping[str, Any]:
+        return await self.ask(payment_id, names.CANCEL, CancelCommand())
+
+    async def decide(
+        self, payment_id: str, decision: Any, provider_reference: str | None = None
+    ) -> Mapping[str, Any]:
+        """Answer the payment's open review as a person."""
+        review = await self.review(payment_id)
+        command = ReviewCommand(
+            review_id=review.id,
+            decision=decision,
+            decided_by="ana",
+            note="seen by hand",
+            provider_reference=provider_reference,
+        )
+        return await self.ask(payment_id, names.DECIDE_REVIEW, command)
+
+    async def decide_refund(self, refund_id: str, review_id: str, decision: Any) -> None:
+        command = ReviewCommand(review_id=review_id, decision=decision, decided_by="ana", note="seen by hand")
+        await self.refund_handle(refund_id).execute_update(names.DECIDE_REVIEW, command)
+
+    async def review(self, object_id: str) -> Any:
+        """The one open review of a payment or refund."""
+        (review,) = await self.database.read(reviews.open_for, object_id)
+        return review
+
+    # --- the provider's side -----------------------------------------------------------------------------------
+
+    def without_keys(self) -> None:
+        """From now on the provider promises nothing about repeats: one attempt, then look-ups."""
+        self.stripe.promises = self.stripe.promises.model_copy(update={"key_life_seconds": None})
+
+    async def plant(
+        self, kind: str, operation: str = "payment_intents.create", times: int = 1, **fault: Any
+    ) -> None:
+        """Plant a fault at the sandbox; it is met by the next `times` calls of the operation."""
+        rule = {"match": {"operation": operation}, "fault": {"kind": kind, **fault}, "times": times}
+        (await self.control.post("/control/faults", json=rule)).raise_for_status()
+
+    async def heal(self) -> None:
+        """Remove every planted fault."""
+        (await self.control.delete("/control/faults")).raise_for_status()
+
+    async def fired(self) -> Mapping[str, int]:
+        """How often each kind of fault was really met; a scenario whose fault never fired proves nothing."""
+        counts: Mapping[str, int] = (await self.control.get("/control/faults/fired")).json()["by_kind"]
+        return counts
+
+    async def reference_at_the_provider(self, payment_id: str) -> str:
+        """What a person reads in the provider's dashboard."""
+        query = {"metadata_key": "corridor_payment", "metadata_value": payment_id}
+        movements = (await self.control.get("/control/books", params=query)).json()["data"]
+        return str(movements[0]["intent"])
+
+    async def finish_challenge(self, payment_id: str, ending: str = "complete") -> None:
+        """The buyer at the bank's page."""
+        payment = await self.payment(payment_id)
+        answer = await self.control.post(f"/stripe/3ds/{payment.provider_reference}/{ending}")
+        assert answer.status_code in (200, 303), answer.text
+
+    async def hint(self, payment_id: str, event_id: str = "evt_1") -> None:
+        """What the relay sends when a verified webhook names the payment."""
+        await self.handle(payment_id).signal(names.PROVIDER_HINT, ProviderHint(provider_event_id=event_id))
+
+    async def route_webhooks(self) -> int:
+        """Store every event of the sandbox, then let the relay's router turn."""
+        await self.store_webhooks()
+        return await InboxRouter(self.database, self.client, lambda: now() + timedelta(seconds=2)).turn()
+
+    async def store_webhooks(self) -> None:
+        """Store every event of the sandbox as our webhook endpoint does."""
+        listed = await self.control.get(
+            "/stripe/v1/events",
+            params={"limit": "100"},
+            headers={"authorization": "Bearer sk_test_corridor_sandbox"},
+        )
+        for event in listed.json()["data"]:
+            told = reduce_event(json.dumps(event).encode())
+            new = NewProviderEvent(
+                id=f"pev_{told.provider_event_id}",
+                provider="stripe",
+                body_sealed=b"sealed",
+                **told.model_dump(),
+            )
+            await self.database.write(inbox.store, new, now())
 
     async def until(self, payment_id: str, *statuses: str, seconds: float = 30) -> Any:
         """Wait until the payment's row has one of the statuses."""
@@ -133,30 +281,83 @@ class World:
     async def settle(self) -> None:
         """Let the sandbox pay out, import the report, and return when the import has run."""
         (await self.control.post("/control/settle")).raise_for_status()
+        await self.import_settlement()
+
+    async def import_settlement(self) -> str:
+        """Run one import to its end; returns its workflow id."""
+        workflow_id = f"settlement-{new_id(Prefix.REQUEST, now())}"
         await self.client.execute_workflow(
-            names.SETTLEMENT, {"provider": "stripe"}, id=f"settlement-{new_id(Prefix.REQUEST, now())}",
-            task_queue=names.CORE_QUEUE,
+            names.SETTLEMENT, SettlementStart(provider="stripe"), id=workflow_id, task_queue=names.CORE_QUEUE
         )
+        return workflow_id
+
+    async def subscribe(self, events: Sequence[str], failures: int = 0) -> None:
+        """A webhook endpoint of the merchant at the sandbox's receiver, which fails so often first."""
+        secret = new_secret()
+        endpoint_id = new_id(Prefix.WEBHOOK_ENDPOINT, now())
+        sealed = self.wired.sealer.seal(secret.encode(), webhook_endpoints.place(endpoint_id))
+        await self.database.write(
+            webhook_endpoints.create,
+            endpoint_id=endpoint_id,
+            merchant_id=self.merchant_id,
+            url=f"{self.control.base_url}/merchant/webhooks/shop",
+            event_types=list(events),
+            secret_sealed=sealed,
+            now=now(),
+        )
+        settings = {"secret": secret, "fail_next": failures}
+        (await self.control.put("/merchant/webhooks/shop", json=settings)).raise_for_status()
+
+    async def dispatch(self) -> list[str]:
+        """Let the relay place events and start deliveries; returns the ids of all deliveries."""
+        await Sequencer(self.database).turn()
+        await Dispatcher(self.database, self.client, now).turn()
+        page = await self.database.read(webhook_deliveries.of_merchant, self.merchant_id, 100)
+        return [row.id for row in page]
+
+    def lock(self, seconds: int) -> None:
+        """From now on locks of payments without a quote of their own last this long."""
+        object.__setattr__(self.wired.edge, "lock_seconds", seconds)
 
 
 @contextlib.asynccontextmanager
 async def world(
-    client: Client, settings: Settings, sandbox_url: str, windows: Windows | None = None
+    client: Client,
+    settings: Settings,
+    sandbox_url: str,
+    windows: Windows | None = None,
+    cached_workflows: int = 2000,
+    with_workers: bool = True,
 ) -> AsyncIterator[World]:
     """Workers of both queues on one client; queues are shared by all tests of a session, so one world at a time."""
-    wired = wiring.build(settings)
+    wired, stripe = _on_a_shorter_clock(wiring.build(settings), settings)
     merchant_id = new_id(Prefix.MERCHANT, now())
     merchant = merchants.NewMerchant(
-        id=merchant_id, name="Lantern & Loom", country="CN", settle_currency="CNY", fee_bps=100, fx_markup_bps=40
+        id=merchant_id,
+        name="Lantern & Loom",
+        country="CN",
+        settle_currency="CNY",
+        fee_bps=100,
+        fx_markup_bps=40,
     )
     await wired.edge.database.write(merchants.create_merchant, merchant, now())
-    async with (
-        httpx.AsyncClient(base_url=sandbox_url, timeout=30) as control,
-        fleet.core_worker(wired, client),
-        fleet.provider_worker(wired, client, "stripe"),
-    ):
-        yield World(client, wired, merchant_id, control, windows or Windows())
+    async with contextlib.AsyncExitStack() as stack:
+        control = await stack.enter_async_context(httpx.AsyncClient(base_url=sandbox_url, timeout=30))
+        if with_workers:
+            await stack.enter_async_context(fleet.core_worker(wired, client, GRACE, cached_workflows))
+            await stack.enter_async_context(fleet.provider_worker(wired, client, "stripe", GRACE))
+        yield World(client, wired, merchant_id, control, windows or Windows(), stripe)
+    await stripe.close()
     await wired.close()
 
 
-__all__ = ["Worker", "World", "world"]
+def _on_a_shorter_clock(wired: Wiring, settings: Settings) -> tuple[Wiring, BriefStripe]:
+    stripe = BriefStripe(
+        base_url=settings.stripe_address,
+        secret_key=settings.stripe_secret_key,
+        webhook_secrets=[settings.stripe_webhook_secret],
+        clock=now,
+        call_timeout_seconds=CALL_TIMEOUT_SECONDS,
+    )
+    edge = replace(wired.edge, providers=Registry([stripe]))
+    return replace(wired, edge=edge), stripe

@@ -1,0 +1,190 @@
+"""The scenarios whose histories are golden: each runs in a small installation and names the workflows to keep."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from corridor.domain.money import Money
+from tests.workflows.world import World
+from workflows import names
+from workflows.starts import Windows
+
+Kept = list[tuple[str, str]]
+"""(workflow type, workflow id)"""
+FOR_EVER = 1000
+
+
+def _payment(payment_id: str) -> Kept:
+    return [(names.PAYMENT, names.payment_workflow_id(payment_id))]
+
+
+async def happy(here: World) -> Kept:
+    payment = await here.pay()
+    await here.settle()
+    await here.until(payment.id, "settled")
+    return _payment(payment.id)
+
+
+async def declined(here: World) -> Kept:
+    return _payment((await here.pay("pm_card_visa_chargeDeclined")).id)
+
+
+async def three_d_secure(here: World) -> Kept:
+    payment = await here.pay("pm_card_threeDSecure2Required")
+    await here.finish_challenge(payment.id)
+    await here.hint(payment.id)
+    await here.until(payment.id, "captured")
+    await here.settle()
+    await here.until(payment.id, "settled")
+    return _payment(payment.id)
+
+
+async def three_d_secure_abandoned(here: World) -> Kept:
+    here.windows = Windows(action_window_seconds=2)
+    payment = await here.pay("pm_card_threeDSecure2Required")
+    await here.until(payment.id, "expired")
+    return _payment(payment.id)
+
+
+async def unknown_found(here: World) -> Kept:
+    here.without_keys()
+    await here.plant("timeout_after_effect")
+    return _payment((await here.pay()).id)
+
+
+async def unknown_not_found(here: World) -> Kept:
+    here.without_keys()
+    await here.plant("reset_before_effect")
+    return _payment((await here.pay()).id)
+
+
+async def unknown_reviewed(here: World) -> Kept:
+    here.without_keys()
+    await here.plant("timeout_after_effect")
+    await here.plant("status", "payment_intents.list", times=FOR_EVER, status=503)
+    payment = await here.pay()
+    await here.decide(payment.id, "found")
+    return _payment(payment.id)
+
+
+async def expired_quote(here: World) -> Kept:
+    here.lock(5)
+    payment = await here.authorize(slippage_max_bps=500)
+    await asyncio.sleep(3.5)
+    here.lock(1800)
+    await here.capture(payment.id)
+    return _payment(payment.id)
+
+
+async def slippage_exceeded(here: World) -> Kept:
+    here.lock(5)
+    payment = await here.authorize(slippage_policy="reject")
+    await asyncio.sleep(3.5)
+    await here.capture(payment.id)
+    return _payment(payment.id)
+
+
+async def canceled(here: World) -> Kept:
+    payment = await here.authorize()
+    await here.cancel(payment.id)
+    return _payment(payment.id)
+
+
+async def cancel_during_capture(here: World) -> Kept:
+    payment = await here.authorize()
+    await here.plant("latency", "payment_intents.capture", milliseconds=1_000)
+    capturing = asyncio.create_task(here.capture(payment.id))
+    await asyncio.sleep(0.5)
+    await here.handle(payment.id).cancel()
+    await capturing
+    return _payment(payment.id)
+
+
+async def review_approved(here: World) -> Kept:
+    payment = await here.pay(amount=Money(600_000, "EUR"))
+    await here.decide(payment.id, "approve")
+    await here.until(payment.id, "captured")
+    return _payment(payment.id)
+
+
+async def review_declined(here: World) -> Kept:
+    payment = await here.pay(amount=Money(600_000, "EUR"))
+    await here.decide(payment.id, "decline")
+    return _payment(payment.id)
+
+
+async def webhook_before_response(here: World) -> Kept:
+    payment_id = await here.accept()
+    await here.plant("latency", milliseconds=1_000)
+    starting = asyncio.create_task(here.start(payment_id))
+    await asyncio.sleep(0.5)
+    await here.hint(payment_id)
+    await starting
+    return _payment(payment_id)
+
+
+async def refund(here: World) -> Kept:
+    payment = await here.pay()
+    made = await here.refund(payment.id, 4_000)
+    await here.refund_handle(made.id).cancel()
+    await here.refund_handle(made.id).result()
+    return [(names.REFUND, names.refund_workflow_id(made.id))]
+
+
+async def refund_over_limit(here: World) -> Kept:
+    payment = await here.pay()
+    made = await here.refund(payment.id, 10_001)
+    return [(names.REFUND, names.refund_workflow_id(made.id))]
+
+
+async def refund_not_sent(here: World) -> Kept:
+    payment = await here.pay()
+    here.without_keys()
+    await here.plant("reset_before_effect", "refunds.create", times=2)
+    made = await here.refund(payment.id, 4_000)
+    return [(names.REFUND, names.refund_workflow_id(made.id))]
+
+
+async def refund_came_back(here: World) -> Kept:
+    payment = await here.pay("pm_card_refundFail")
+    made = await here.refund(payment.id, 4_000)
+    (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
+    await here.refund_handle(made.id).signal(names.PROVIDER_HINT, {"provider_event_id": "evt_1"})
+    await here.refund_handle(made.id).result()
+    return [(names.REFUND, names.refund_workflow_id(made.id))]
+
+
+async def settlement(here: World) -> Kept:
+    for _ in range(2):
+        await here.pay()
+    (await here.control.post("/control/settle")).raise_for_status()
+    return [(names.SETTLEMENT, await here.import_settlement())]
+
+
+async def delivered(here: World) -> Kept:
+    await here.subscribe(("payment.captured",))
+    await here.pay()
+    (delivery_id,) = await here.dispatch()
+    workflow_id = names.delivery_workflow_id(delivery_id)
+    assert await here.client.get_workflow_handle(workflow_id).result() == "delivered"
+    return [(names.WEBHOOK_DELIVERY, workflow_id)]
+
+
+async def delivery_retried(here: World) -> Kept:
+    """The receiver fails once; the second attempt comes after the schedule's first pause."""
+    await here.subscribe(("payment.captured",), failures=1)
+    await here.pay()
+    (delivery_id,) = await here.dispatch()
+    workflow_id = names.delivery_workflow_id(delivery_id)
+    assert await here.client.get_workflow_handle(workflow_id).result() == "delivered"
+    return [(names.WEBHOOK_DELIVERY, workflow_id)]
+
+
+SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        happy, declined, three_d_secure, three_d_secure_abandoned, unknown_found, unknown_not_found,
+        unknown_reviewed, expired_quote, slippage_exceeded, canceled, cancel_during_capture, review_approved,
+        review_declined, webhook_before_response, refund, refund_over_limit, refund_not_sent, refund_came_back,
+        settlement, delivered, delivery_retried,
+    )
+}  # fmt: skip

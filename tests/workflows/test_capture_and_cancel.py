@@ -1,0 +1,181 @@
+"""Manual capture, business cancel and Temporal cancel: whoever comes too late hears so, and the money is right."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection, update
+from temporalio.client import WorkflowUpdateFailedError
+
+from corridor.domain.payment import CaptureMethod
+from corridor.storage.tables import merchants
+from tests.workflows.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+FOR_EVER = 1000
+
+
+@pytest.mark.parametrize("minor", [None, 4_000], ids=["full", "partial"])
+async def test_a_capture_takes_what_was_asked_for(everywhere: World, minor: int | None) -> None:
+    payment = await everywhere.authorize()
+    assert payment.status == "authorized"
+    answer = await everywhere.capture(payment.id, minor)
+    assert (answer["refused"], answer["status"]) == (None, "captured")
+    assert ("capture", minor or 10_000) in await everywhere.moved(payment.id)
+    await everywhere.settle()
+    assert (await everywhere.until(payment.id, "settled")).settled_charged_minor == (minor or 10_000)
+
+
+async def test_a_capture_above_the_authorised_amount_is_refused_and_changes_nothing(here: World) -> None:
+    payment = await here.authorize()
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await here.capture(payment.id, 10_001)
+    assert getattr(refused.value.cause, "type", None) == "capture_exceeds_authorized"
+    assert await here.effects(payment.id) == [("authorise:1", "approved")]
+
+
+async def test_of_two_captures_at_once_one_is_made(here: World) -> None:
+    payment = await here.authorize()
+    answers = await asyncio.gather(here.capture(payment.id, 4_000), here.capture(payment.id, 5_000))
+    assert sorted(str(answer["refused"]) for answer in answers) == ["None", "state_conflict"]
+    assert [key for key, _ in await here.effects(payment.id)] == ["authorise:1", "capture:1"]
+
+
+async def test_a_timeout_after_a_capture_is_looked_up(here: World) -> None:
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("timeout_after_effect", "payment_intents.capture")
+    assert (await here.capture(payment.id))["status"] == "captured"
+
+
+async def test_a_cancel_voids_the_authorisation(everywhere: World) -> None:
+    payment = await everywhere.authorize()
+    answer = await everywhere.cancel(payment.id)
+    assert (answer["refused"], answer["status"]) == (None, "canceled")
+    assert ("cancel", 10_000) in await everywhere.moved(payment.id)
+
+
+async def test_a_void_that_never_arrived_is_made_again_before_the_payment_is_called_canceled(
+    here: World,
+) -> None:
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("reset_before_effect", "payment_intents.cancel")
+    answer = await here.cancel(payment.id)
+    assert answer["status"] == "canceled"
+    assert ("cancel", 10_000) in await here.moved(payment.id)
+    assert ("void:1", "not_sent") in await here.effects(payment.id)
+
+
+async def test_a_timeout_after_a_void_is_looked_up(here: World) -> None:
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("timeout_after_effect", "payment_intents.cancel")
+    assert (await here.cancel(payment.id))["status"] == "canceled"
+
+
+async def test_a_cancel_while_a_sale_is_in_flight_waits_and_is_refused(here: World) -> None:
+    payment_id = await here.accept()
+    await here.plant("latency", milliseconds=1000)
+    starting = asyncio.create_task(here.start(payment_id))
+    await asyncio.sleep(0.4)
+    answer = await here.cancel(payment_id)
+    assert (answer["refused"], answer["status"]) == ("state_conflict", "captured")
+    await starting
+
+
+async def test_a_cancel_while_an_authorisation_is_in_flight_voids_it(here: World) -> None:
+    payment_id = await here.accept(capture_method=CaptureMethod.MANUAL)
+    await here.plant("latency", milliseconds=1000)
+    starting = asyncio.create_task(here.start(payment_id))
+    await asyncio.sleep(0.4)
+    answer = await here.cancel(payment_id)
+    assert (answer["refused"], answer["status"]) == (None, "canceled")
+    await starting
+
+
+async def test_a_cancel_after_the_capture_is_refused(here: World) -> None:
+    payment = await here.pay()
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await here.cancel(payment.id)
+    assert getattr(refused.value.cause, "type", None) == "state_conflict"
+
+
+async def test_a_temporal_cancel_before_the_capture_voids_and_completes(here: World) -> None:
+    payment = await here.authorize()
+    await here.handle(payment.id).cancel()
+    payment = await here.until(payment.id, "canceled")
+    assert payment.status_reason == "canceled_by_operator"
+    assert (await here.handle(payment.id).result())["status"] == "canceled"
+
+
+async def test_a_temporal_cancel_in_the_middle_of_a_call_loses_no_answer(here: World) -> None:
+    payment_id = await here.accept()
+    await here.plant("latency", milliseconds=1000)
+    starting = asyncio.create_task(here.start(payment_id))
+    await asyncio.sleep(0.5)
+    await here.handle(payment_id).cancel()
+    await starting
+    assert (await here.payment(payment_id)).status == "captured"
+    await here.settle()
+    await here.until(payment_id, "settled")
+
+
+async def test_a_temporal_cancel_after_the_capture_leaves_it_to_settle(here: World) -> None:
+    payment = await here.pay()
+    await here.handle(payment.id).cancel()
+    await here.settle()
+    await here.until(payment.id, "settled")
+
+
+# --- FX locks that run out between the authorisation and the capture --------------------------------------------
+
+
+async def _authorised_with_a_lock_that_ran_out(here: World, **changes: object) -> str:
+    here.lock(5)
+    payment = await here.authorize(**changes)
+    assert payment.status == "authorized"
+    await asyncio.sleep(3.5)
+    here.lock(1800)
+    return str(payment.id)
+
+
+async def test_a_lock_that_ran_out_before_the_capture_is_renewed_inside_the_slippage_limit(
+    everywhere: World,
+) -> None:
+    payment_id = await _authorised_with_a_lock_that_ran_out(everywhere, slippage_max_bps=500)
+    before = (await everywhere.payment(payment_id)).quote_id
+    assert (await everywhere.capture(payment_id))["status"] == "captured"
+    assert (await everywhere.payment(payment_id)).quote_id != before
+    await everywhere.settle()
+    await everywhere.until(payment_id, "settled")
+
+
+async def test_a_rate_outside_the_slippage_limit_voids_the_authorisation_and_fails_the_payment(
+    here: World,
+) -> None:
+    payment_id = await _authorised_with_a_lock_that_ran_out(here, slippage_max_bps=50)
+
+    def charge_more(connection: Connection) -> None:
+        connection.execute(update(merchants).values(fx_markup_bps=400))
+
+    await here.database.write(charge_more)
+    answer = await here.capture(payment_id)
+    assert (answer["refused"], answer["status"]) == ("slippage_exceeded", "failed")
+    assert ("cancel", 10_000) in await here.moved(payment_id)
+
+
+async def test_a_merchant_who_wants_no_other_rate_gets_the_authorisation_voided(here: World) -> None:
+    payment_id = await _authorised_with_a_lock_that_ran_out(here, slippage_policy="reject")
+    assert (await here.capture(payment_id))["status"] == "failed"
+    assert ("cancel", 10_000) in await here.moved(payment_id)
+
+
+# --- the network's window ---------------------------------------------------------------------------------------
+
+
+async def test_an_authorisation_the_network_released_first_expires(here: World) -> None:
+    payment = await here.authorize()
+    (await here.control.post("/control/clock", json={"advance_seconds": 8 * 86_400})).raise_for_status()
+    answer = await here.capture(payment.id)
+    assert (answer["refused"], answer["status"]) == ("authorization_expired", "expired")

@@ -1,0 +1,161 @@
+"""Refunds: partial, repeated, racing, failing, and coming back after they had succeeded."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from corridor.storage import refunds
+from tests.workflows.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+FOR_EVER = 1000
+
+
+async def _until_refund(here: World, refund_id: str, status: str, seconds: float = 20) -> Any:
+    async with asyncio.timeout(seconds):
+        while (row := await here.database.read(refunds.load, refund_id)).status != status:
+            await asyncio.sleep(0.1)
+    return row
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["before settlement", "after settlement"])
+async def test_partial_refunds_add_up_to_the_capture_and_no_further(everywhere: World, settled: bool) -> None:
+    payment = await everywhere.pay()
+    if settled:
+        # Others pay too: a refund after settlement is taken from what the merchant has available.
+        await everywhere.pay()
+        await everywhere.settle()
+        await everywhere.until(payment.id, "settled")
+    made = [await everywhere.refund(payment.id, minor) for minor in (2_500, 3_333, 4_167)]
+    assert [refund.status for refund in made] == ["succeeded"] * 3
+    refused = await everywhere.refund(payment.id, 1)
+    assert (refused.status, refused.status_reason) == ("failed", "refund_exceeds_captured")
+    assert (await everywhere.payment(payment.id)).amount_refunded_minor == 10_000
+    await everywhere.settle()
+
+
+async def test_a_refund_before_settlement_settles_with_its_payment(everywhere: World) -> None:
+    payment = await everywhere.pay()
+    assert (await everywhere.refund(payment.id, 4_000)).status == "succeeded"
+    await everywhere.settle()
+    payment = await everywhere.until(payment.id, "settled")
+    assert payment.settled_charged_minor == 6_000
+
+
+async def test_of_two_racing_refunds_that_exceed_the_capture_one_is_refused(everywhere: World) -> None:
+    payment = await everywhere.pay()
+    racing = await asyncio.gather(*(everywhere.refund(payment.id, 6_000) for _ in range(2)))
+    assert sorted(refund.status for refund in racing) == ["failed", "succeeded"]
+    assert [amount for effect, amount in await everywhere.moved(payment.id) if effect == "refund"] == [6_000]
+
+
+async def test_twenty_racing_refunds_never_return_more_than_was_captured(everywhere: World) -> None:
+    payment = await everywhere.pay()
+    racing = await asyncio.gather(*(everywhere.refund(payment.id, 1_500) for _ in range(20)))
+    assert sum(refund.status == "succeeded" for refund in racing) == 6
+
+
+async def test_a_refund_of_a_payment_in_review_is_refused(here: World) -> None:
+    here.without_keys()
+    await here.plant("timeout_after_effect")
+    await here.plant("status", "payment_intents.list", times=FOR_EVER, status=503)
+    payment = await here.pay()
+    refund = await here.refund(payment.id, 1_000)
+    assert (refund.status, refund.status_reason) == ("failed", "state_conflict")
+    await here.decide(payment.id, "found")
+
+
+async def test_a_payment_that_a_person_found_is_refunded_under_the_reference_they_named(here: World) -> None:
+    here.without_keys()
+    await here.plant("timeout_after_effect")
+    await here.plant("status", "payment_intents.list", times=FOR_EVER, status=503)
+    payment = await here.pay()
+    await here.heal()
+    await here.decide(
+        payment.id, "found", provider_reference=await here.reference_at_the_provider(payment.id)
+    )
+    assert (await here.refund(payment.id, 1_000)).status == "succeeded"
+
+
+async def test_a_refund_of_a_payment_without_a_reference_is_refused_and_reserves_nothing(here: World) -> None:
+    here.without_keys()
+    await here.plant("timeout_after_effect")
+    await here.plant("status", "payment_intents.list", times=FOR_EVER, status=503)
+    payment = await here.pay()
+    await here.decide(payment.id, "found")
+    refund = await here.refund(payment.id, 1_000)
+    assert (refund.status, refund.status_reason) == ("failed", "state_conflict")
+
+
+async def test_a_refund_with_an_unknown_outcome_is_looked_up(here: World) -> None:
+    payment = await here.pay()
+    here.without_keys()
+    await here.plant("timeout_after_effect", "refunds.create")
+    assert (await here.refund(payment.id, 3_000)).status == "succeeded"
+
+
+async def test_a_refund_that_never_arrived_is_sent_once_more(here: World) -> None:
+    payment = await here.pay()
+    here.without_keys()
+    await here.plant("reset_before_effect", "refunds.create")
+    assert (await here.refund(payment.id, 3_000)).status == "succeeded"
+    states = dict((await here.effects(payment.id))[1:])
+    assert states == {"refund:1": "not_sent", "refund:2": "approved"}
+
+
+async def test_a_refund_that_cannot_be_sent_releases_its_money(everywhere: World) -> None:
+    payment = await everywhere.pay()
+    everywhere.without_keys()
+    await everywhere.plant("reset_before_effect", "refunds.create", times=2)
+    refund = await everywhere.refund(payment.id, 3_000)
+    assert (refund.status, refund.status_reason) == ("failed", "not_sent")
+    assert (await everywhere.refund(payment.id, 10_000)).status == "succeeded"
+
+
+async def test_a_refund_whose_provider_is_down_waits_for_a_person_with_its_money_reserved(
+    here: World,
+) -> None:
+    payment = await here.pay()
+    here.without_keys()
+    await here.plant("reset_before_effect", "refunds.create")
+    await here.plant("status", "refunds.list", times=FOR_EVER, status=503)
+    refund = await here.refund(payment.id, 6_000)
+    assert refund.status == "requires_review"
+    assert (await here.refund(payment.id, 6_000)).status_reason == "refund_exceeds_captured"
+    review = await here.review(refund.id)
+    await here.decide_refund(refund.id, review.id, "absent")
+    await _until_refund(here, refund.id, "failed")
+
+
+async def test_a_pending_refund_succeeds_when_the_provider_says_so(here: World) -> None:
+    payment = await here.pay("pm_card_pendingRefund")
+    refund_id = await here.accept_refund(payment.id, 2_000)
+    starting = asyncio.create_task(here.start_refund(refund_id))
+    await asyncio.sleep(1.5)
+    await here.refund_handle(refund_id).signal("provider_hint", {"provider_event_id": "evt_1"})
+    await starting
+    await _until_refund(here, refund_id, "succeeded")
+
+
+async def test_a_refund_that_comes_back_is_booked_back(everywhere: World) -> None:
+    payment = await everywhere.pay("pm_card_refundFail")
+    refund = await everywhere.refund(payment.id, 2_000)
+    assert refund.status == "succeeded"
+    (await everywhere.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
+    assert await everywhere.route_webhooks() > 0
+    await _until_refund(everywhere, refund.id, "failed")
+    payment = await everywhere.payment(payment.id)
+    assert payment.amount_refunded_minor == 0
+
+
+async def test_a_temporal_cancel_of_a_refund_under_way_loses_no_answer(here: World) -> None:
+    payment = await here.pay()
+    refund_id = await here.accept_refund(payment.id, 2_000)
+    await here.plant("latency", "refunds.create", milliseconds=1000)
+    starting = asyncio.create_task(here.start_refund(refund_id))
+    await asyncio.sleep(0.5)
+    await here.refund_handle(refund_id).cancel()
+    await starting
+    assert (await here.refund_handle(refund_id).result())["status"] == "succeeded"

@@ -1,0 +1,67 @@
+"""Risk reviews: the payment waits for a person, and nothing is sent before the person answers."""
+
+import asyncio
+
+import pytest
+from temporalio.client import WorkflowUpdateFailedError
+
+from corridor.domain.money import Money
+from corridor.domain.payment import CaptureMethod
+from tests.workflows.world import World
+from workflows.payment import PaymentWorkflow
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LARGE = Money(600_000, "EUR")
+
+
+async def test_an_approved_payment_goes_on_without_being_judged_again(everywhere: World) -> None:
+    payment = await everywhere.pay(amount=LARGE)
+    assert (payment.status, payment.status_reason) == ("requires_review", "risk_review")
+    assert await everywhere.effects(payment.id) == []
+    await everywhere.decide(payment.id, "approve")
+    await everywhere.until(payment.id, "captured")
+
+
+async def test_a_declined_review_fails_the_payment_and_sends_nothing(here: World) -> None:
+    payment = await here.pay(amount=LARGE)
+    answer = await here.decide(payment.id, "decline")
+    assert (answer["refused"], answer["status"]) == (None, "failed")
+    assert (await here.payment(payment.id)).status_reason == "declined_by_reviewer"
+    assert await here.effects(payment.id) == []
+
+
+async def test_a_payment_in_review_can_be_canceled_and_the_question_is_withdrawn(here: World) -> None:
+    payment = await here.pay(amount=LARGE)
+    answer = await here.cancel(payment.id)
+    assert (answer["refused"], answer["status"]) == (None, "canceled")
+
+
+async def test_a_finding_is_no_answer_to_a_question_of_judgement(here: World) -> None:
+    payment = await here.pay(amount=LARGE)
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await here.decide(payment.id, "found")
+    assert getattr(refused.value.cause, "type", None) == "invalid_parameter"
+
+
+async def test_a_double_click_on_approve_does_not_cancel_what_it_approved(here: World) -> None:
+    payment = await here.pay(amount=LARGE, capture_method=CaptureMethod.MANUAL)
+    answers = await asyncio.gather(
+        *(here.decide(payment.id, "approve") for _ in range(2)), return_exceptions=True
+    )
+    await here.until(payment.id, "authorized")
+    await asyncio.sleep(1)
+    assert (await here.payment(payment.id)).status == "authorized"
+    assert any(isinstance(answer, dict) and answer["refused"] is None for answer in answers)
+
+
+async def test_a_person_has_a_stuck_void_made_again(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PaymentWorkflow._voided, "__defaults__", ((),))
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("reset_before_effect", "payment_intents.cancel")
+    assert (await here.cancel(payment.id))["refused"] == "outcome_unknown"
+    assert (await here.payment(payment.id)).status_reason == "compensation_stuck"
+    await here.decide(payment.id, "approve")
+    await here.until(payment.id, "canceled")
+    assert ("cancel", 10_000) in await here.moved(payment.id)

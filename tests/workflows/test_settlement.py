@@ -1,0 +1,125 @@
+"""The settlement import: rows that are bad, nobody's, or told twice; imports that run side by side."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection, func, select
+from temporalio.testing import ActivityEnvironment
+
+from activities.contracts import BatchesIn, ImportPageIn
+from activities.settlement_steps import SettlementSteps, Tidings
+from corridor.domain.money import Money
+from corridor.domain.settlement import BadRow, SettlementPage
+from corridor.storage.ledger_tables import postings
+from corridor.storage.tables import settlement_batches, settlement_lines
+from tests.workflows.world import BriefStripe, World
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_bad_row_costs_no_good_one(everywhere: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = await everywhere.pay()
+    original = BriefStripe.settlement_page
+
+    async def with_a_bad_row(self: BriefStripe, batch_id: str, cursor: str | None) -> SettlementPage:
+        page = await original(self, batch_id, cursor)
+        bad = BadRow(line_id="txn_broken", reason="amount is not an integer", raw="{}")
+        return page.model_copy(update={"bad_rows": (*page.bad_rows, bad)})
+
+    monkeypatch.setattr(BriefStripe, "settlement_page", with_a_bad_row)
+    await everywhere.settle()
+    await everywhere.until(payment.id, "settled")
+    assert await everywhere.database.read(_lines, "bad") == ["txn_broken"]
+
+
+async def test_a_charge_that_is_nobodys_waits_in_suspense(here: World) -> None:
+    """Somebody collected with our account at the provider and without us."""
+    form = {
+        "amount": "700",
+        "currency": "eur",
+        "confirm": "true",
+        "payment_method": "pm_card_visa",
+        "automatic_payment_methods[enabled]": "true",
+        "automatic_payment_methods[allow_redirects]": "never",
+    }
+    (
+        await here.control.post(
+            "/stripe/v1/payment_intents", data=form, headers={"authorization": "Bearer sk_test_x"}
+        )
+    ).raise_for_status()
+    payment = await here.pay()
+    await here.settle()
+    await here.until(payment.id, "settled")
+    assert len(await here.database.read(_lines, "unmatched")) == 1
+    assert await here.database.read(_count, "adjustment") == 1
+    here.strangers.append(("authorise", 700, "EUR"))
+    here.strangers.append(("capture", 700, "EUR"))
+
+
+async def test_two_signals_of_one_row_make_one_posting(here: World) -> None:
+    payment = await here.pay()
+    (await here.control.post("/control/settle")).raise_for_status()
+    steps = SettlementSteps(here.wired.edge, Tidings(here.client, "nobody-", "settlement_fact"))
+    (batch_id,) = (
+        await ActivityEnvironment().run(steps.find_batches, BatchesIn(provider="stripe"))
+    ).batch_ids
+    await ActivityEnvironment().run(steps.import_page, ImportPageIn(provider="stripe", batch_id=batch_id))
+    (line_id,) = await here.database.read(_charge_lines)
+    fact = {"provider": "stripe", "line_id": line_id}
+    await asyncio.gather(*(here.handle(payment.id).signal("settlement_fact", fact) for _ in range(3)))
+    await here.until(payment.id, "settled")
+    assert await here.database.read(_count, "settle") == 1
+
+
+async def test_two_imports_at_once_book_every_row_once(everywhere: World) -> None:
+    paid = await asyncio.gather(*(everywhere.pay() for _ in range(3)))
+    await everywhere.refund(paid[0].id, 1_000)
+    (await everywhere.control.post("/control/settle")).raise_for_status()
+    await asyncio.gather(everywhere.import_settlement(), everywhere.import_settlement())
+    for payment in paid:
+        await everywhere.until(payment.id, "settled")
+    await everywhere.import_settlement()
+    assert await everywhere.database.read(_count, "settle") == 3
+    assert await everywhere.database.read(_batch_states) == {"imported"}
+
+
+async def test_a_payment_that_is_settled_before_its_capture_is_known_is_looked_up_and_settled(
+    here: World,
+) -> None:
+    here.without_keys()
+    await here.plant("timeout_after_effect")
+    await here.plant("status", "payment_intents.list", times=1000, status=503)
+    payment = await here.pay()
+    assert payment.status == "requires_review"
+    await here.heal()
+    await here.settle()
+    payment = await here.until(payment.id, "settled")
+    assert payment.settled_minor > 0
+
+
+async def test_a_payment_in_another_currency_than_the_account_settles_at_what_the_provider_paid(
+    here: World,
+) -> None:
+    payment = await here.pay(amount=Money(50_000, "THB"))
+    assert payment.status == "captured", payment.status_reason
+    await here.settle()
+    await here.until(payment.id, "settled")
+
+
+def _lines(connection: Connection, state: str) -> list[str]:
+    query = select(settlement_lines.c.line_id).where(settlement_lines.c.state == state)
+    return list(connection.execute(query).scalars())
+
+
+def _charge_lines(connection: Connection) -> list[str]:
+    query = select(settlement_lines.c.line_id).where(settlement_lines.c.kind == "charge")
+    return list(connection.execute(query).scalars())
+
+
+def _count(connection: Connection, kind: str) -> int:
+    query = select(func.count()).select_from(postings).where(postings.c.kind == kind)
+    return int(connection.execute(query).scalar_one())
+
+
+def _batch_states(connection: Connection) -> set[str]:
+    return set(connection.execute(select(settlement_batches.c.state)).scalars())

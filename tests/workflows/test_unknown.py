@@ -1,0 +1,208 @@
+"""Outcomes nobody told us: found by look-up, proven absent, or a person's to decide; never guessed, never doubled."""
+
+import asyncio
+
+import pytest
+
+from corridor.domain.payment import CaptureMethod
+from corridor.providers.port import KEY_LIFE_MARGIN_SECONDS
+from tests.workflows.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+FOR_EVER = 1000
+
+
+async def test_a_timeout_after_the_effect_is_found_by_look_up(everywhere: World) -> None:
+    everywhere.without_keys()
+    await everywhere.plant("timeout_after_effect")
+    payment = await everywhere.pay()
+    assert payment.status == "captured"
+    assert await everywhere.effects(payment.id) == [("sale:1", "approved")]
+    assert await everywhere.fired() == {"timeout_after_effect": 1}
+
+
+async def test_a_timeout_after_the_effect_is_answered_by_the_same_key(here: World) -> None:
+    await here.plant("timeout_after_effect")
+    payment = await here.pay()
+    assert (payment.status, await here.effects(payment.id)) == ("captured", [("sale:1", "approved")])
+
+
+async def test_an_effect_that_becomes_visible_late_is_waited_for(here: World) -> None:
+    here.stripe.promises = here.stripe.promises.model_copy(
+        update={"key_life_seconds": None, "lookup_lag_seconds": 5}
+    )
+    payment = await here.pay("pm_card_visa_sandbox_timeoutAfterEffectLookupLag")
+    assert (payment.status, await here.effects(payment.id)) == ("captured", [("sale:1", "approved")])
+
+
+async def test_what_never_arrived_is_proven_absent_and_sent_once_more(here: World) -> None:
+    here.without_keys()
+    await here.plant("reset_before_effect")
+    payment = await here.pay()
+    assert payment.status == "captured"
+    assert await here.effects(payment.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
+
+
+async def test_repeats_under_one_key_are_used_up_before_absence_is_asked_for(here: World) -> None:
+    await here.plant("reset_before_effect", times=4)
+    payment = await here.pay()
+    assert payment.status == "captured"
+    assert await here.effects(payment.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
+    assert await here.fired() == {"reset_before_effect": 4}
+
+
+async def test_what_never_arrives_twice_fails_as_not_sent(here: World) -> None:
+    here.without_keys()
+    await here.plant("reset_before_effect", times=FOR_EVER)
+    payment = await here.pay()
+    assert (payment.status, payment.status_reason) == ("failed", "not_sent")
+    assert await here.moved(payment.id) == []
+
+
+async def test_a_stored_server_error_is_looked_up_and_not_repeated(here: World) -> None:
+    await here.plant("status", status=500, stored=True, effect=True)
+    payment = await here.pay()
+    assert (payment.status, await here.effects(payment.id)) == ("captured", [("sale:1", "approved")])
+
+
+async def test_a_server_error_without_effect_is_proven_absent(here: World) -> None:
+    await here.plant("status", status=500, stored=True)
+    payment = await here.pay()
+    assert await here.effects(payment.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
+    assert payment.status == "captured"
+
+
+async def _provider_goes_away(here: World) -> None:
+    """It took the money, withheld the answer, and now answers no question either."""
+    here.without_keys()
+    await here.plant("timeout_after_effect")
+    await here.plant("status", "payment_intents.list", times=FOR_EVER, status=503)
+
+
+@pytest.mark.timeout(60)
+async def test_a_provider_that_is_down_ends_in_a_review_that_its_own_evidence_closes(
+    everywhere: World,
+) -> None:
+    await _provider_goes_away(everywhere)
+    payment = await everywhere.pay()
+    assert (payment.status, payment.status_reason) == ("requires_review", "outcome_unknown")
+    review = await everywhere.review(payment.id)
+    assert any("look-up failed" in look["note"] for look in review.evidence["looks"])
+    await everywhere.heal()
+    await everywhere.hint(payment.id)
+    payment = await everywhere.until(payment.id, "captured")
+    assert payment.settle_by is not None
+    await everywhere.settle()
+    await everywhere.until(payment.id, "settled")
+
+
+async def test_a_person_who_found_the_effect_decides_while_the_provider_is_still_down(here: World) -> None:
+    await _provider_goes_away(here)
+    payment = await here.pay()
+    answer = await here.decide(payment.id, "found")
+    assert (answer["refused"], answer["status"]) == (None, "captured")
+
+
+async def test_a_person_who_proved_absence_ends_the_payment(here: World) -> None:
+    here.without_keys()
+    await here.plant("reset_before_effect")
+    await here.plant("status", "payment_intents.list", times=FOR_EVER, status=503)
+    payment = await here.pay()
+    answer = await here.decide(payment.id, "absent")
+    assert (answer["refused"], answer["status"]) == (None, "failed")
+    assert (await here.payment(payment.id)).status_reason == "not_sent"
+
+
+async def test_of_two_persons_who_decide_at_once_one_is_heard(here: World) -> None:
+    """The loser's decision must not be taken for a cancel of the authorisation that the winner found."""
+    await _provider_goes_away(here)
+    payment = await here.authorize()
+    assert payment.status == "requires_review"
+    await asyncio.gather(*(here.decide(payment.id, "found") for _ in range(2)), return_exceptions=True)
+    await asyncio.sleep(1)
+    assert (await here.payment(payment.id)).status == "authorized"
+
+
+async def test_a_cancel_is_refused_while_the_outcome_is_unknown(here: World) -> None:
+    await _provider_goes_away(here)
+    payment = await here.pay()
+    answer = await here.cancel(payment.id)
+    assert answer["refused"] == "outcome_unknown"
+    await here.decide(payment.id, "found")
+
+
+async def test_an_unknown_capture_that_a_person_found_absent_leaves_the_authorisation(here: World) -> None:
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("reset_before_effect", "payment_intents.capture")
+    await here.plant("status", "payment_intents.retrieve", times=FOR_EVER, status=503)
+    answer = await here.capture(payment.id)
+    assert (answer["refused"], answer["status"]) == ("outcome_unknown", "requires_review")
+    assert (await here.decide(payment.id, "absent"))["status"] == "authorized"
+    await here.heal()
+    assert (await here.capture(payment.id))["status"] == "captured"
+
+
+async def test_after_the_life_of_a_key_nothing_is_sent_under_it(here: World) -> None:
+    """The send was held up for longer than the provider remembers keys: a look-up decides, then a new key is used."""
+    here.stripe.promises = here.stripe.promises.model_copy(
+        update={"key_life_seconds": KEY_LIFE_MARGIN_SECONDS + 1}
+    )
+    await here.plant("latency", "lp.*.quote", times=2, milliseconds=1_300)
+    payment = await here.pay()
+    assert payment.status == "captured"
+    assert await here.effects(payment.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
+
+
+async def test_a_hint_that_overtakes_the_answer_changes_nothing(here: World) -> None:
+    payment_id = await here.accept("pm_card_visa_sandbox_slow")
+    here.stripe._capabilities = here.stripe.capabilities.model_copy(update={"call_timeout_seconds": 4})
+    starting = asyncio.create_task(here.start(payment_id))
+    await asyncio.sleep(0.7)
+    await here.hint(payment_id)
+    await starting
+    assert await here.effects(payment_id) == [("sale:1", "approved")]
+    assert (await here.payment(payment_id)).status == "captured"
+
+
+async def test_the_providers_webhook_ends_the_wait_for_the_next_look(here: World) -> None:
+    """Routed by the relay from the provider's own event; the next look would have come twenty seconds later."""
+    here.stripe.promises = here.stripe.promises.model_copy(
+        update={"key_life_seconds": None, "lookup_lag_seconds": 20}
+    )
+    await here.plant("status", status=502, effect=True)
+    await here.plant("status", "payment_intents.list", status=503)
+    payment_id = await here.accept()
+    starting = asyncio.create_task(here.start(payment_id))
+    async with asyncio.timeout(15):
+        while (await here.fired()).get("status") != 2:
+            await asyncio.sleep(0.1)
+        assert await here.route_webhooks() > 0
+        await starting
+    assert (await here.payment(payment_id)).status == "captured"
+
+
+async def test_repeated_hints_count_once(here: World) -> None:
+    payment = await here.pay("pm_card_threeDSecure2Required")
+    for _ in range(5):
+        await here.hint(payment.id, "evt_same")
+    await asyncio.sleep(1.5)
+    history = await here.handle(payment.id).fetch_history()
+    looks = [
+        event
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+        and event.activity_task_scheduled_event_attributes.activity_type.name == "provider.look_up.v1"
+    ]
+    assert len(looks) == 1
+    await here.finish_challenge(payment.id)
+    await here.hint(payment.id, "evt_other")
+    await here.until(payment.id, "captured")
+
+
+async def test_an_answer_nobody_understands_is_looked_up(here: World) -> None:
+    here.without_keys()
+    await here.plant("garbage_body")
+    payment = await here.pay(capture_method=CaptureMethod.MANUAL)
+    assert payment.status == "authorized"
