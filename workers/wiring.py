@@ -91,7 +91,9 @@ def build(settings: Settings) -> Wiring:
 
 def _liquidity(settings: Settings) -> tuple[HttpLiquidityProvider, ...]:
     base = settings.liquidity_address
-    return tuple(HttpLiquidityProvider(name, f"{base}/{name}", clock=utc_now) for name in settings.liquidity_providers)
+    return tuple(
+        HttpLiquidityProvider(name, f"{base}/{name}", clock=utc_now) for name in settings.liquidity_providers
+    )
 
 
 def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., Any]]:

@@ -27,4 +27,6 @@ def exponent(code: str) -> int:
     try:
         return _exponents()[code]
     except KeyError:
-        raise Refused(Refusal.INVALID_CURRENCY, f"{code!r} is not an ISO 4217 currency with a minor unit") from None
+        raise Refused(
+            Refusal.INVALID_CURRENCY, f"{code!r} is not an ISO 4217 currency with a minor unit"
+        ) from None

@@ -36,7 +36,13 @@ def new_id(prefix: Prefix, now: datetime, entropy: bytes | None = None) -> str:
     """
     random = int.from_bytes(entropy or secrets.token_bytes(10), "big")
     milliseconds = int(now.timestamp() * 1000)
-    value = (milliseconds << 80) | (0x7 << 76) | ((random >> 68 & 0xFFF) << 64) | (0b10 << 62) | (random & (2**62 - 1))
+    value = (
+        (milliseconds << 80)
+        | (0x7 << 76)
+        | ((random >> 68 & 0xFFF) << 64)
+        | (0b10 << 62)
+        | (random & (2**62 - 1))
+    )
     return f"{prefix}_{_encode(value)}"
 
 
@@ -47,7 +53,9 @@ def _encode(value: int) -> str:
 def is_id(text: str, prefix: Prefix) -> bool:
     """True when `text` has the prefix and a well-formed body."""
     head, _, body = text.partition("_")
-    return head == prefix and len(body) == _BODY_LENGTH and body[0] in "01234567" and set(body) <= set(_ALPHABET)
+    return (
+        head == prefix and len(body) == _BODY_LENGTH and body[0] in "01234567" and set(body) <= set(_ALPHABET)
+    )
 
 
 def checked(text: str, prefix: Prefix) -> str:

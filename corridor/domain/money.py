@@ -20,7 +20,9 @@ class Rounding(StrEnum):
     UP = "up"
 
     def decimal_mode(self) -> str:
-        return {Rounding.HALF_EVEN: ROUND_HALF_EVEN, Rounding.DOWN: ROUND_DOWN, Rounding.UP: ROUND_CEILING}[self]
+        return {Rounding.HALF_EVEN: ROUND_HALF_EVEN, Rounding.DOWN: ROUND_DOWN, Rounding.UP: ROUND_CEILING}[
+            self
+        ]
 
 
 @dataclass(frozen=True, order=False)
@@ -32,7 +34,9 @@ class Money:
 
     def __post_init__(self) -> None:
         if type(self.minor) is not int:
-            raise Refused(Refusal.INVALID_PARAMETER, "an amount is an integer of minor units", pointer="/minor")
+            raise Refused(
+                Refusal.INVALID_PARAMETER, "an amount is an integer of minor units", pointer="/minor"
+            )
         exponent(self.currency)
         if abs(self.minor) >= MINOR_LIMIT:
             raise Refused(Refusal.AMOUNT_OUT_OF_RANGE, f"amounts are below {MINOR_LIMIT} minor units")
@@ -103,7 +107,9 @@ def allocate(money: Money, weights: Sequence[int]) -> list[Money]:
     The absolute value is allocated and the sign restored, so that a refund mirrors its charge.
     """
     total = sum(weights)
-    invariant(total > 0 and all(weight >= 0 for weight in weights), "weights are non-negative, one is positive")
+    invariant(
+        total > 0 and all(weight >= 0 for weight in weights), "weights are non-negative, one is positive"
+    )
     amount, sign = abs(money.minor), (1 if money.minor >= 0 else -1)
     parts = [amount * weight // total for weight in weights]
     by_remainder = sorted(range(len(weights)), key=lambda i: (-(amount * weights[i] % total), i))

@@ -48,7 +48,15 @@ _S = Status
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     _S.PROCESSING: frozenset(
-        {_S.REQUIRES_ACTION, _S.REQUIRES_REVIEW, _S.AUTHORIZED, _S.CAPTURED, _S.FAILED, _S.CANCELED, _S.EXPIRED}
+        {
+            _S.REQUIRES_ACTION,
+            _S.REQUIRES_REVIEW,
+            _S.AUTHORIZED,
+            _S.CAPTURED,
+            _S.FAILED,
+            _S.CANCELED,
+            _S.EXPIRED,
+        }
     ),
     _S.REQUIRES_ACTION: frozenset(
         {_S.PROCESSING, _S.REQUIRES_REVIEW, _S.AUTHORIZED, _S.CAPTURED, _S.FAILED, _S.CANCELED, _S.EXPIRED}
@@ -82,13 +90,13 @@ def status_after(operation: Operation, outcome: Outcome) -> Status | None:
     match operation, outcome:
         case Operation.AUTHORISE, Outcome.APPROVED:
             return Status.AUTHORIZED
-        case (Operation.SALE | Operation.CAPTURE), Outcome.APPROVED:
+        case ((Operation.SALE | Operation.CAPTURE), Outcome.APPROVED):
             return Status.CAPTURED
-        case (Operation.AUTHORISE | Operation.SALE), Outcome.ACTION_REQUIRED:
+        case ((Operation.AUTHORISE | Operation.SALE), Outcome.ACTION_REQUIRED):
             return Status.REQUIRES_ACTION
-        case (Operation.AUTHORISE | Operation.SALE), Outcome.DECLINED:
+        case ((Operation.AUTHORISE | Operation.SALE), Outcome.DECLINED):
             return Status.FAILED
-        case (Operation.VOID | Operation.REFUND | Operation.CAPTURE), _:
+        case ((Operation.VOID | Operation.REFUND | Operation.CAPTURE), _):
             return None
     broken(f"no status for {operation} {outcome}")
 

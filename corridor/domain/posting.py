@@ -18,7 +18,10 @@ class Entry(Frozen):
 
     @model_validator(mode="after")
     def _account_is_of_the_currency(self) -> "Entry":
-        invariant(self.account.endswith(f"/{self.amount.currency}"), f"{self.account} holds no {self.amount.currency}")
+        invariant(
+            self.account.endswith(f"/{self.amount.currency}"),
+            f"{self.account} holds no {self.amount.currency}",
+        )
         return self
 
 
@@ -61,5 +64,8 @@ def credit(account: str, amount: Money) -> Entry:
 def posting(key: str, kind: str, object_id: str, entries: Iterable[Entry]) -> Posting:
     """Build a posting, leaving out zero legs (a payment without spread has no spread leg)."""
     return Posting(
-        key=key, kind=kind, object_id=object_id, entries=tuple(entry for entry in entries if not entry.amount.is_zero)
+        key=key,
+        kind=kind,
+        object_id=object_id,
+        entries=tuple(entry for entry in entries if not entry.amount.is_zero),
     )

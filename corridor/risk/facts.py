@@ -10,10 +10,25 @@ are brakes, and may be passed by the few payments that are being judged at the s
 
 import hashlib
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select, text
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from corridor.domain.money import Money
 from corridor.domain.payment import Status
@@ -64,50 +79,73 @@ def _observe(
     connection: Connection, payment: Row[Any], rules: tuple[VelocityRule, ...], valuation: Valuation
 ) -> Iterator[Velocity]:
     for rule in rules:
-        whose = _whose(rule.scope, payment)
-        if whose is not None:
-            window = and_(whose, *_within(rule, payment))
-            count = _count(connection, window, rule.highest_count) if rule.highest_count else 0
-            amount, unvalued = _amount(connection, window, valuation) if rule.limits_amount else (None, ())
-            yield Velocity(rule.id, count, amount, unvalued)
+        if rule.scope is Scope.PAYER and payment.payer_reference is None:
+            continue
+        known = _known(rule, payment)
+        count = _count(connection, rule, known) if rule.highest_count else 0
+        amount, unvalued = _amount(connection, rule, known, valuation) if rule.limits_amount else (None, ())
+        yield Velocity(rule.id, count, amount, unvalued)
 
 
-def _whose(scope: Scope, payment: Row[Any]) -> ColumnElement[bool] | None:
-    """Each of the three has an index that ends in `created_at`; None: the merchant named no payer."""
+def _known(rule: VelocityRule, payment: Row[Any]) -> dict[str, Any]:
+    """What the statements below are run with."""
+    return {
+        "instrument": payment.instrument,
+        "merchant_id": payment.merchant_id,
+        "payer_reference": payment.payer_reference,
+        "own_id": payment.id,
+        "own": payment.created_at,
+        "since": payment.created_at - timedelta(seconds=rule.window_seconds),
+        "enough": rule.highest_count + 1,
+    }
+
+
+def _whose(scope: Scope) -> ColumnElement[bool]:
+    """Each of the three has an index that ends in `created_at`."""
+    of_merchant = payments.c.merchant_id == bindparam("merchant_id")
     match scope:
         case Scope.INSTRUMENT:
-            return and_(payments.c.instrument == payment.instrument)
+            return and_(payments.c.instrument == bindparam("instrument"))
         case Scope.MERCHANT:
-            return and_(payments.c.merchant_id == payment.merchant_id)
+            return and_(of_merchant)
         case Scope.PAYER:
-            if payment.payer_reference is None:
-                return None
-            of_merchant = payments.c.merchant_id == payment.merchant_id
-            return and_(of_merchant, payments.c.payer_reference == payment.payer_reference)
+            return and_(of_merchant, payments.c.payer_reference == bindparam("payer_reference"))
 
 
-def _within(rule: VelocityRule, payment: Row[Any]) -> tuple[ColumnElement[bool], ...]:
-    created, own = payments.c.created_at, payment.created_at
-    up_to_itself = or_(created < own, and_(created == own, payments.c.id <= payment.id))
+def _window(scope: Scope) -> ColumnElement[bool]:
+    created = payments.c.created_at
+    own: BindParameter[datetime] = bindparam("own")
+    up_to_itself = or_(created < own, and_(created == own, payments.c.id <= bindparam("own_id")))
     let_through = exists().where(
         risk_decisions.c.payment_id == payments.c.id, risk_decisions.c.decision != Verdict.DECLINE
     )
-    return (created > own - timedelta(seconds=rule.window_seconds), or_(up_to_itself, let_through))
+    return and_(_whose(scope), created > bindparam("since"), or_(up_to_itself, let_through))
 
 
-def _count(connection: Connection, window: ColumnElement[bool], highest: int) -> int:
+@cache
+def _counting(scope: Scope) -> Select[int]:
+    """Built once a scope, as is `_summing`: building these for every payment took longer than running them."""
+    counted = select(payments.c.id).where(_window(scope)).limit(bindparam("enough", type_=Integer)).subquery()
+    return select(func.count()).select_from(counted)
+
+
+@cache
+def _summing(scope: Scope) -> Select[str, int]:
+    moved = payments.c.status.not_in(_NO_MONEY_MOVED)
+    total = func.sum(payments.c.amount_minor)
+    return select(payments.c.currency, total).where(_window(scope), moved).group_by(payments.c.currency)
+
+
+def _count(connection: Connection, rule: VelocityRule, known: dict[str, Any]) -> int:
     """Stops one past the highest limit: a busy merchant's count costs no more than its limit."""
-    counted = select(payments.c.id).where(window).limit(highest + 1).subquery()
-    return connection.execute(select(func.count()).select_from(counted)).scalar_one()
+    return connection.execute(_counting(rule.scope), known).scalar_one()
 
 
 def _amount(
-    connection: Connection, window: ColumnElement[bool], valuation: Valuation
+    connection: Connection, rule: VelocityRule, known: dict[str, Any], valuation: Valuation
 ) -> tuple[Money, tuple[str, ...]]:
     """Summed per currency by the database, valued once per currency; (total, currencies without a value)."""
-    minor = func.sum(payments.c.amount_minor)
-    moved = payments.c.status.not_in(_NO_MONEY_MOVED)
-    sums = select(payments.c.currency, minor).where(window, moved).group_by(payments.c.currency)
-    values = {row[0]: valuation.value(Money(int(row[1]), row[0])) for row in connection.execute(sums)}
+    sums = connection.execute(_summing(rule.scope), known)
+    values = {row[0]: valuation.value(Money(int(row[1]), row[0])) for row in sums}
     total = sum((value.minor for value in values.values() if value is not None), 0)
     return Money(total, EURO), tuple(sorted(code for code, value in values.items() if value is None))

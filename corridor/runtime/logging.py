@@ -25,7 +25,7 @@ _SECRET_VALUES = re.compile(r"\b(?:[sr]k_(?:test|live)_\w+|whsec_[\w+/=]+|Bearer
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _DIGITS = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
 # One line each at INFO with full addresses, or (asyncpg) values: only their trouble is of interest.
-_QUIET = ("httpx", "httpcore", "asyncio", "aiosqlite", "asyncpg", "alembic", "uvicorn.access")
+_QUIET = ("httpx", "httpcore", "asyncio", "asyncpg", "alembic", "uvicorn.access")
 
 
 def configure(settings: Settings, process: str) -> None:

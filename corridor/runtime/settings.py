@@ -81,7 +81,10 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9464, ge=0, le=65535, description="0 switches the Prometheus endpoint off")
     temporal_metrics_port: int = Field(0, ge=0, le=65535, description="metrics of Temporal's core; 0 is off")
     workers: int = Field(1, ge=1, le=64)
-    provider_timeout_seconds: float = Field(8.0, ge=0.5, le=60, description="deadline of one call to a provider")
+    provider_timeout_seconds: float = Field(
+        8.0, ge=0.5, le=60, description="deadline of one call to a provider"
+    )
+    workflow_sandbox: bool = Field(False, description="run workflow code sandboxed, as tests do; slower")
     worker_grace_seconds: int = Field(20, ge=0, description="for calls under way when a worker is stopped")
 
     stripe_url: str | None = Field(None, description="None: the sandbox; live: https://api.stripe.com")
@@ -97,7 +100,7 @@ class Settings(BaseSettings):
     market_day: date | None = Field(None, description="fix the rates to this published day; None: the newest")
     rate_max_age_hours: int = Field(96, ge=1, description="four days bridge a weekend and a bank holiday")
     liquidity_providers: tuple[str, ...] = Field(("atlas", "borealis"), description="asked for every quote")
-    quote_deadline_seconds: float = Field(1.0, gt=0, description="for the slowest liquidity provider")
+    quote_deadline_seconds: float = Field(1.5, gt=0, description="for the slowest liquidity provider")
     quote_lock_seconds: int = Field(1_800, ge=10, description="lock of a payment without a quote of its own")
     settlement_interval_seconds: int = Field(86_400, ge=1, description="how often payouts are looked for")
     settle_within_days: int = Field(7, ge=1, description="then a missing settlement is shown to operators")

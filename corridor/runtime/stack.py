@@ -212,7 +212,11 @@ class Stack:
     def _worker(self, number: int) -> Program:
         name = "worker" if number == 1 else f"worker-{number}"
         ready_file = self.settings.data_dir / "run" / f"{name}.ready"
-        changes = {"ready_file": ready_file, "worker_grace_seconds": GRACE_HERE, **self._metrics_ports(number)}
+        changes = {
+            "ready_file": ready_file,
+            "worker_grace_seconds": GRACE_HERE,
+            **self._metrics_ports(number),
+        }
         return self._python(name, ["workers"], changes, ready_file.exists, ready_file)
 
     def _metrics_ports(self, number: int) -> dict[str, int]:

@@ -88,12 +88,27 @@ def by_id(connection: Connection, event_id: str) -> Json | None:
     return event_view(row) if row is not None else None
 
 
+def first_of_type(connection: Connection, object_id: str, event_type: str) -> Row[Any] | None:
+    """The object's first event of this type, if there was one."""
+    query = (
+        select(events)
+        .where(events.c.object_id == object_id, events.c.type == event_type)
+        .order_by(events.c.sequence)
+        .limit(1)
+    )
+    return connection.execute(query).one_or_none()
+
+
 def assign_positions(connection: Connection, limit: int) -> int:
-    """Give feed positions to committed events. One caller at a time (see the relay's lock). Returns how many."""
+    """Give feed positions to committed events. One caller at a time (see the relay's lock). Returns how many.
+
+    By time, but never against an object's own sequence: two processes that wrote it may have clocks apart.
+    """
+    reached = func.max(events.c.created_at).over(partition_by=events.c.object_id, order_by=events.c.sequence)
     waiting = connection.execute(
         select(unpositioned_events.c.event_id, unpositioned_events.c.merchant_id)
         .join(events, events.c.id == unpositioned_events.c.event_id)
-        .order_by(events.c.created_at, events.c.object_id, events.c.sequence)
+        .order_by(reached, events.c.object_id, events.c.sequence)
         .limit(limit)
     ).all()
     if not waiting:

@@ -46,8 +46,12 @@ def claim(
         with connection.begin_nested():
             connection.execute(
                 insert(idempotency_keys).values(
-                    merchant_id=merchant_id, key=key, fingerprint=fingerprint, resource_id=resource_id,
-                    lease_until=now + LEASE, created_at=now,
+                    merchant_id=merchant_id,
+                    key=key,
+                    fingerprint=fingerprint,
+                    resource_id=resource_id,
+                    lease_until=now + LEASE,
+                    created_at=now,
                 )
             )
         return Claim(resource_id, resumed=False)
@@ -55,7 +59,9 @@ def claim(
         return _existing(connection, merchant_id, key, fingerprint, now)
 
 
-def _existing(connection: Connection, merchant_id: str, key: str, fingerprint: str, now: datetime) -> Claim | Replay:
+def _existing(
+    connection: Connection, merchant_id: str, key: str, fingerprint: str, now: datetime
+) -> Claim | Replay:
     mine = (idempotency_keys.c.merchant_id == merchant_id) & (idempotency_keys.c.key == key)
     row = connection.execute(select(idempotency_keys).where(mine).with_for_update()).one()
     if row.fingerprint != fingerprint:

@@ -33,8 +33,14 @@ def open_review(
         return str(existing)
     connection.execute(
         insert(reviews).values(
-            id=review_id, payment_id=payment_id, object_id=object_id, merchant_id=merchant_id, reason=reason,
-            evidence=evidence, status="open", created_at=now,
+            id=review_id,
+            payment_id=payment_id,
+            object_id=object_id,
+            merchant_id=merchant_id,
+            reason=reason,
+            evidence=evidence,
+            status="open",
+            created_at=now,
         )
     )
     return review_id
@@ -52,6 +58,19 @@ def open_for(connection: Connection, object_id: str) -> list[ReviewRow]:
     """Open reviews of one payment or refund."""
     query = select(reviews).where(reviews.c.object_id == object_id, reviews.c.status == "open")
     return list(connection.execute(query).all())
+
+
+def approved_for(connection: Connection, object_id: str, reason: str) -> str | None:
+    """The review of the object, opened for this reason, that a person approved."""
+    query = (
+        select(reviews.c.id)
+        .where(reviews.c.object_id == object_id, reviews.c.reason == reason)
+        .where(reviews.c.status == "decided", reviews.c.decision == "approve")
+        .order_by(reviews.c.created_at.desc())
+        .limit(1)
+    )
+    found: str | None = connection.execute(query).scalar_one_or_none()
+    return found
 
 
 def open_reviews(connection: Connection, limit: int, merchant_id: str | None = None) -> list[ReviewRow]:

@@ -22,8 +22,13 @@ def know_batch(connection: Connection, provider: str, batch: SettlementBatch) ->
         return bool(found.state == "importing")
     connection.execute(
         insert(settlement_batches).values(
-            provider=provider, batch_id=batch.batch_id, state="importing", currency=batch.total.currency,
-            total_minor=batch.total.minor, arrives_at=batch.arrives_at, created_at=batch.created_at,
+            provider=provider,
+            batch_id=batch.batch_id,
+            state="importing",
+            currency=batch.total.currency,
+            total_minor=batch.total.minor,
+            arrives_at=batch.arrives_at,
+            created_at=batch.created_at,
         )
     )
     return True
@@ -37,20 +42,40 @@ def newest_batch_at(connection: Connection, provider: str) -> datetime | None:
     return newest
 
 
-def stage(connection: Connection, provider: str, lines: Iterable[SettlementLine], bad: Iterable[BadRow],
-          batch_id: str, now: datetime) -> None:
+def stage(
+    connection: Connection,
+    provider: str,
+    lines: Iterable[SettlementLine],
+    bad: Iterable[BadRow],
+    batch_id: str,
+    now: datetime,
+) -> None:
     """Keep the rows of a page; rows known from an earlier run of the same page stay as they are."""
     rows: list[Json] = [
         {
-            "provider": provider, "line_id": line.line_id, "batch_id": batch_id, "kind": line.kind,
-            "payment_id": line.payment_id, "effect_key": line.effect_key, "body": line.model_dump(mode="json"),
-            "state": "staged", "reason": None, "created_at": now,
+            "provider": provider,
+            "line_id": line.line_id,
+            "batch_id": batch_id,
+            "kind": line.kind,
+            "payment_id": line.payment_id,
+            "effect_key": line.effect_key,
+            "body": line.model_dump(mode="json"),
+            "state": "staged",
+            "reason": None,
+            "created_at": now,
         }
         for line in lines
     ] + [
         {
-            "provider": provider, "line_id": row.line_id, "batch_id": batch_id, "kind": "bad", "payment_id": None,
-            "effect_key": None, "body": {"raw": row.raw}, "state": "bad", "reason": row.reason[:200],
+            "provider": provider,
+            "line_id": row.line_id,
+            "batch_id": batch_id,
+            "kind": "bad",
+            "payment_id": None,
+            "effect_key": None,
+            "body": {"raw": row.raw},
+            "state": "bad",
+            "reason": row.reason[:200],
             "created_at": now,
         }
         for row in bad
@@ -125,17 +150,18 @@ def close(connection: Connection, provider: str, batch_id: str, now: datetime) -
     """Compare the rows with the control total and close the batch; False when they differ."""
     batch = connection.execute(_this_batch(provider, batch_id)).one()
     lines = of_batch(connection, provider, batch_id, ("staged", "signaled", "posted", "unmatched"))
-    total = sum(
-        SettlementLine.model_validate(row.body).net.minor for row in lines if row.kind != "payout"
-    )
+    total = sum(SettlementLine.model_validate(row.body).net.minor for row in lines if row.kind != "payout")
     bad = len(of_batch(connection, provider, batch_id, ("bad",)))
     balanced = bool(total == batch.total_minor)
     connection.execute(
         update(settlement_batches)
         .where(settlement_batches.c.provider == provider, settlement_batches.c.batch_id == batch_id)
         .values(
-            state="imported" if balanced else "unbalanced", lines_minor=total, line_count=len(lines),
-            bad_row_count=bad, imported_at=now,
+            state="imported" if balanced else "unbalanced",
+            lines_minor=total,
+            line_count=len(lines),
+            bad_row_count=bad,
+            imported_at=now,
         )
     )
     return balanced

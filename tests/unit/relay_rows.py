@@ -83,7 +83,11 @@ def effect(
         provider_reference=None,
         now=NOW,
     )
-    connection.execute(effect_table.update().where(effect_table.c.key == key).values(state=state, resolved_at=NOW if state.is_final else None))
+    connection.execute(
+        effect_table.update()
+        .where(effect_table.c.key == key)
+        .values(state=state, resolved_at=NOW if state.is_final else None)
+    )
     return key
 
 

@@ -84,6 +84,19 @@ async def test_a_second_sequencer_stands_back_while_one_is_at_work(postgresql: D
     assert await postgresql.write(place, 10) == 3, "a sequencer that died leaves nothing behind"
 
 
+@pytest.mark.parametrize("batch", [1, 10])
+async def test_clocks_that_are_apart_never_turn_an_objects_events_around(
+    database: Database, batch: int
+) -> None:
+    merchant_id = await database.write(rows.merchant)
+    accepted = await database.write(rows.payment, merchant_id, rows.LATER)
+    await database.write(rows.captured, accepted)  # by a process whose clock is ten seconds behind
+    while await database.write(place, batch):
+        continue
+    feed = await database.read(events.feed, merchant_id, 0, 10)
+    assert [event["sequence"] for event in feed] == [1, 2]
+
+
 async def test_positions_are_dense_and_in_the_order_of_each_object(database: Database) -> None:
     merchant_id = await database.write(rows.merchant)
     row = await database.write(rows.payment, merchant_id)

@@ -211,3 +211,13 @@ async def test_batches_are_complete_paid_automatic_payouts_oldest_first() -> Non
 async def test_complete_payout_without_its_amount_is_a_failure_and_not_skipped() -> None:
     with pytest.raises(LookUpFailed):
         await ask(lambda _: listed([payout(1, amount=None)]), lambda client: batches(client, SINCE))
+
+
+async def test_rows_without_an_id_are_told_apart_across_batches() -> None:
+    async def bad_row(batch_id: str) -> str:
+        page: SettlementPage = await ask(
+            lambda _: listed([None]), lambda client: page_of(client, batch_id, None)
+        )
+        return page.bad_rows[0].line_id
+
+    assert await bad_row("po_1") != await bad_row("po_2")

@@ -24,7 +24,16 @@ from workflows.messages import DeliveryStart
 EVENTS_BATCH = 200
 STARTS_BATCH = 16
 COUNTED = frozenset(
-    {"authorized", "captured", "settled", "failed", "canceled", "expired", "requires_action", "requires_review"}
+    {
+        "authorized",
+        "captured",
+        "settled",
+        "failed",
+        "canceled",
+        "expired",
+        "requires_action",
+        "requires_review",
+    }
 )
 
 

@@ -73,7 +73,8 @@ async def page_of(client: StripeClient, batch_id: str, cursor: str | None) -> Se
         raise BatchesNotRead("the answer is not a list")
     rows = page.rows("data")
     read_rows = [
-        line_of(row, batch_id, f"{cursor or 'first page'}, row {n}") for n, row in enumerate(rows, 1)
+        line_of(row, batch_id, f"{batch_id}, {cursor or 'first page'}, row {n}")
+        for n, row in enumerate(rows, 1)
     ]
     return SettlementPage(
         lines=tuple(row for row in read_rows if isinstance(row, SettlementLine)),
