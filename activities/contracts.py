@@ -139,7 +139,9 @@ class OpenReviewIn(Frozen):
 
 
 class ReviewOpened(Frozen):
-    review_id: str
+    """`review_id` is None when the object has moved on and nobody needs to be asked."""
+
+    review_id: str | None
     status: Status
     sequence: int
 

@@ -11,6 +11,15 @@ from corridor.storage.database import Database
 
 
 @dataclass(frozen=True)
+class Deadlines:
+    """How long what a provider did may stay as it is."""
+
+    settle_within: timedelta
+    authorization_life: timedelta
+    """The longest an authorisation of this provider is held; for answers that do not name its end."""
+
+
+@dataclass(frozen=True)
 class Edge:
     """The outside of the core. `now` is the one clock; activities read it once and pass the moment on."""
 
@@ -23,3 +32,7 @@ class Edge:
     """How long a payment without a quote of its own locks its rate."""
     settle_within: timedelta = timedelta(days=7)
     """When a captured payment that the provider has not settled is shown to operators."""
+
+    def deadlines(self, provider: str) -> Deadlines:
+        life = self.providers[provider].capabilities.authorization_life_seconds
+        return Deadlines(self.settle_within, timedelta(seconds=life))

@@ -28,7 +28,8 @@ from corridor.fx.best_execution import Chosen
 from corridor.fx.requote import Requote, after_expiry
 from corridor.fx.store import get_quote, insert_quote, lock_quote, release_quote
 from corridor.runtime.crash import crash_point
-from corridor.storage import effects, payments, refunds, reviews
+from corridor.storage import effects, events, payments, refunds, reviews
+from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import merchants
 from corridor.storage.tables import payments as payment_table
 
@@ -83,9 +84,13 @@ class PaymentSteps:
         old, _ = get_quote(connection, payment.merchant_id, quote_id, now)
         if old.is_executable(now, plans.lock_margin_seconds(self._edge.providers[payment.provider])):
             return Requoted(accepted=True, quote_id=old.id)
-        new = self._price(connection, payment.merchant_id, chosen, now)
-        worse = f"{slippage_bps(old.client_rate, new.client_rate):.4f}"
-        verdict = after_expiry(old, new, payment.slippage_max_bps, payment.slippage_policy)
+        try:
+            new = self._price(connection, payment.merchant_id, chosen, now)
+        except Refused:
+            return Requoted(accepted=False, reason=StatusReason.RATE_UNAVAILABLE)
+        agreed, _ = get_quote(connection, payment.merchant_id, _agreed_quote_id(connection, payment), now)
+        worse = f"{slippage_bps(agreed.client_rate, new.client_rate):.4f}"
+        verdict = after_expiry(agreed, new, payment.slippage_max_bps, payment.slippage_policy)
         if verdict is Requote.REJECT:
             return Requoted(accepted=False, reason=StatusReason.SLIPPAGE_EXCEEDED, slippage_bps=worse)
         release_quote(connection, old.id, payment.id, now)
@@ -99,6 +104,12 @@ class PaymentSteps:
             select(merchants.c.fx_markup_bps).where(merchants.c.id == merchant_id)
         ).scalar_one()
         return self._edge.desk.quote(chosen, merchant_id, markup, self._edge.lock_seconds, now)
+
+
+def _agreed_quote_id(connection: Connection, payment: PaymentRow) -> str:
+    """The lock the payment began with: the merchant's limit is measured against it, however often it is renewed."""
+    renewed = events.first_of_type(connection, payment.id, "payment.requoted")
+    return str(payment.quote_id if renewed is None else renewed.previous["quote"])
 
 
 def _move(connection: Connection, wanted: MoveIn, now: datetime) -> Moved:

@@ -12,8 +12,10 @@ from activities import plans, recording, refund_booking
 from activities.contracts import EXECUTE, LOOK_UP, Executed, ExecuteIn, LookUpIn
 from activities.edge import Edge
 from activities.errors import implements, repeat
+from activities.recording import COLLECTING
 from corridor.domain.effect import EffectState, Operation
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
+from corridor.domain.payment import Status
 from corridor.fx.store import get_quote
 from corridor.providers.port import LookedUp, LookUp, LookUpFailed, PaymentProvider, send_policy
 from corridor.runtime import metrics
@@ -38,11 +40,10 @@ class ProviderSteps:
 
         Raises (retryable) REPEAT where the contract makes sending the same again safe; Temporal counts the tries.
         """
-        effect, lock_holds = await self._edge.database.read(self._load, wanted.effect_key, self._edge.now())
-        if EffectState(effect.state).is_final:
-            return await self._edge.database.read(recording.as_recorded, effect.key)
+        now = self._edge.now()
+        effect, is_wanted, lock_holds = await self._edge.database.read(self._load, wanted.effect_key, now)
         provider = self._edge.providers[effect.provider]
-        if self._key_life_is_over(effect, provider):
+        if not is_wanted or self._key_life_is_over(effect, provider):
             return await self._edge.database.read(recording.as_recorded, effect.key)
         if not lock_holds:
             return await self._instead_of_sending(effect, provider)
@@ -52,15 +53,18 @@ class ProviderSteps:
             raise repeat(f"{answer.outcome}: {answer.evidence.note}", answer.retry_after_seconds)
         return await self._record(effect, _of_every_try(answer))
 
-    def _load(self, connection: Connection, key: str, now: datetime) -> tuple[Any, bool]:
-        """The effect, and whether its FX lock outlasts the call (true where there is none to hold)."""
+    def _load(self, connection: Connection, key: str, now: datetime) -> tuple[Any, bool, bool]:
+        """The effect, whether it is still wanted, and whether its FX lock outlasts the call (true without one)."""
         effect = effects.get(connection, key)
         payment = payments.load(connection, effect.payment_id)
+        # A late attempt, or one of a workflow that was reset, must not collect for a payment that has ended.
+        is_over = Status(payment.status).is_terminal and effect.operation in COLLECTING
+        is_wanted = not is_over and not EffectState(effect.state).is_final
         if effect.operation not in _SENT_INSIDE_A_LOCK or payment.quote_id is None:
-            return effect, True
+            return effect, is_wanted, True
         quote, _ = get_quote(connection, payment.merchant_id, payment.quote_id, now)
         margin = plans.lock_margin_seconds(self._edge.providers[effect.provider])
-        return effect, quote.is_executable(now, margin)
+        return effect, is_wanted, quote.is_executable(now, margin)
 
     async def _instead_of_sending(self, effect: Any, provider: PaymentProvider) -> Executed:
         """The lock ran out. If an earlier try moved money inside it, that stands; else nothing was sent.
@@ -104,8 +108,9 @@ class ProviderSteps:
         )
 
     async def _record(self, effect: Any, answer: ProviderAnswer) -> Executed:
+        deadlines = self._edge.deadlines(effect.provider)
         executed = await self._edge.database.write(
-            recording.record_answer, effect.key, answer, self._edge.now(), self._edge.settle_within
+            recording.record_answer, effect.key, answer, self._edge.now(), deadlines
         )
         crash_point("outcome.committed")
         return executed

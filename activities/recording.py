@@ -3,13 +3,14 @@
 The posting's key is the effect key, so effects at providers and postings in the ledger are in one-to-one relation.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from activities import refund_booking
 from activities.contracts import Executed
+from activities.edge import Deadlines
 from corridor.domain.effect import Operation
 from corridor.domain.outcome import Outcome, ProviderAnswer
 from corridor.domain.payment import RefundStatus, Status, StatusReason, status_after
@@ -25,11 +26,11 @@ _EVENTS = {
     Status.REQUIRES_ACTION: "payment.requires_action",
     Status.FAILED: "payment.failed",
 }
-_COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
+COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
 
 
 def record_answer(
-    connection: Connection, key: str, answer: ProviderAnswer, now: datetime, settle_within: timedelta
+    connection: Connection, key: str, answer: ProviderAnswer, now: datetime, deadlines: Deadlines
 ) -> Executed:
     """Write what `answer` proves about the effect. A second answer for a proven effect changes nothing."""
     effect = effects.get(connection, key)
@@ -38,8 +39,8 @@ def record_answer(
     answer = _trusted(effect, answer)
     if not effects.record(connection, effect, answer, now):
         return as_recorded(connection, key)
-    if Operation(effect.operation) in _COLLECTING:
-        _move_payment(connection, payment, effect, answer, now, settle_within)
+    if Operation(effect.operation) in COLLECTING:
+        _move_payment(connection, payment, effect, answer, now, deadlines)
     elif effect.operation == Operation.REFUND:
         _move_refund(connection, payment, effect, answer, now)
     if answer.outcome.is_proven:
@@ -89,7 +90,7 @@ def _move_payment(
     effect: Any,
     answer: ProviderAnswer,
     now: datetime,
-    settle_within: timedelta,
+    deadlines: Deadlines,
 ) -> None:
     target = status_after(Operation(effect.operation), answer.outcome)
     if target is None or target == payment.status:
@@ -99,11 +100,14 @@ def _move_payment(
     reason = None
     if target is Status.CAPTURED:
         amount = effects.amount(effect)
-        changes |= {"amount_captured_minor": amount.minor, "settle_by": now + settle_within}
+        changes |= {"amount_captured_minor": amount.minor, "settle_by": now + deadlines.settle_within}
         posting = rules.capture(effect.key, payment.id, payment.merchant_id, effect.provider, amount)
         store.post(connection, posting, now)
     elif target is Status.AUTHORIZED:
-        changes["authorization_expires_at"] = answer.authorization_expires_at
+        # A person's finding names no end, and networks may not either: it is held no longer than they ever do.
+        changes["authorization_expires_at"] = (
+            answer.authorization_expires_at or effect.declared_at + deadlines.authorization_life
+        )
     elif target is Status.FAILED:
         reason = StatusReason.DECLINED_BY_PROVIDER
         changes["decline"] = answer.decline.model_dump() if answer.decline is not None else None

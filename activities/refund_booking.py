@@ -27,9 +27,10 @@ def later_keys(refund_id: str) -> tuple[str, ...]:
     return (f"{refund_id}:release", f"{refund_id}:settle_late", f"{refund_id}:came_back")
 
 
-def reserve(connection: Connection, payment: PaymentRow, refund: Any, now: datetime) -> Posting:
+def reserve(connection: Connection, payment: PaymentRow, refund: Any, now: datetime) -> Posting | None:
     """Set the money aside under the payment's row lock; the limit holds for any number of racing refunds.
 
+    None: the refund is worth less than one minor unit of the settlement currency, so there is nothing to post.
     Raises `Refused`: STATE_CONFLICT, REFUND_EXCEEDS_CAPTURED, INSUFFICIENT_AVAILABLE; nothing is reserved then.
     """
     amount = Money(refund.amount_minor, refund.currency)
@@ -46,8 +47,10 @@ def reserve(connection: Connection, payment: PaymentRow, refund: Any, now: datet
         if path == "available"
         else rules.refund_reserve_before_settlement
     )
-    posting = build(reserve_key(refund.id), refund.id, refund.merchant_id, reserved)
-    store.post(connection, posting, now)
+    posting = None
+    if not reserved.is_zero:
+        posting = build(reserve_key(refund.id), refund.id, refund.merchant_id, reserved)
+        store.post(connection, posting, now)
     source = chart.available(refund.merchant_id) if path == "available" else chart.pending(refund.merchant_id)
     refunds.reserved(connection, refund.id, chart.on(source, reserved.currency), reserved, now)
     payments.move(
@@ -122,11 +125,12 @@ def release(
 ) -> None:
     """The refund did not happen: reserved money goes back where it came from, and the refund failed."""
     _, reserved = _amounts(refund)
-    posting = rules.refund_release(
-        f"{refund.id}:release", refund.id, refund.merchant_id, reserved, refund.reserved_from
-    )
-    store.post(connection, posting, now)
-    _settle_late(connection, payment, refund, now)
+    if not reserved.is_zero:
+        posting = rules.refund_release(
+            f"{refund.id}:release", refund.id, refund.merchant_id, reserved, refund.reserved_from
+        )
+        store.post(connection, posting, now)
+    late = _settle_late(connection, payment, refund, now)
     refunds.move(connection, refund, "refund.failed", now, to=RefundStatus.FAILED, reason=reason)
     payments.move(
         connection,
@@ -134,6 +138,7 @@ def release(
         "payment.refund_released",
         now,
         amount_refund_reserved_minor=payment.amount_refund_reserved_minor - refund.amount_minor,
+        **late,
     )
 
 
@@ -153,7 +158,7 @@ def come_back_once(
     else:
         posting = rules.refund_failed_before_settlement(key, refund.id, refund.merchant_id, provider, amount)
     store.post(connection, posting, now)
-    _settle_late(connection, payment, refund, now)
+    late = _settle_late(connection, payment, refund, now)
     refunds.move(
         connection,
         refund,
@@ -168,19 +173,29 @@ def come_back_once(
         "payment.refund_released",
         now,
         amount_refunded_minor=payment.amount_refunded_minor - amount.minor,
+        **late,
     )
 
 
-def _settle_late(connection: Connection, payment: PaymentRow, refund: Any, now: datetime) -> None:
-    """Reserved before the payment settled and given back after: it is converted and made available now."""
+def _settle_late(connection: Connection, payment: PaymentRow, refund: Any, now: datetime) -> dict[str, Any]:
+    """Reserved before the payment settled and given back after: it is converted and made available now.
+
+    Returns what the payment has settled with it, for its row: later refunds take their share of these amounts.
+    """
     if payment.status != Status.SETTLED or _was_reserved_after_settlement(refund):
-        return
+        return {}
     quote, fee_bps = terms(connection, payment, now)
     amount, _ = _amounts(refund)
     posting = rules.settle_late(
         f"{refund.id}:settle_late", refund.id, refund.merchant_id, amount, quote, fee_bps
     )
     store.post(connection, posting, now)
+    share = rules.merchant_share(amount, quote, fee_bps)
+    return {
+        "settled_minor": payment.settled_minor + share.net.minor,
+        "settled_charged_minor": payment.settled_charged_minor + amount.minor,
+        "settled_converted_minor": payment.settled_converted_minor + share.converted.minor,
+    }
 
 
 def _amounts(refund: Any) -> tuple[Money, Money]:

@@ -1,6 +1,7 @@
 """Reviews: ask a person, and carry out what the person decided."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -19,7 +20,7 @@ from corridor.domain.effect import Operation
 from corridor.domain.failure import broken
 from corridor.domain.ids import Prefix, is_id, new_id
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
-from corridor.domain.payment import RefundStatus, Status, StatusReason
+from corridor.domain.payment import TRANSITIONS, RefundStatus, Status, StatusReason
 from corridor.storage import effects, payments, refunds, reviews
 from corridor.storage.records import Json
 
@@ -32,7 +33,10 @@ class ReviewSteps:
 
     @implements(OPEN_REVIEW)
     async def open(self, wanted: OpenReviewIn) -> ReviewOpened:
-        """Open the review, once per object and reason, and show the object as waiting for a person."""
+        """Open the review, once per object and reason, and show the object as waiting for a person.
+
+        An object that has moved on needs nobody: its status is the answer, and no review is opened.
+        """
         return await self._edge.database.write(_open, wanted, self._edge.now())
 
     @implements(DECIDE_REVIEW)
@@ -57,8 +61,9 @@ class ReviewSteps:
                 payments.move(connection, payment, "payment.failed", now, to=Status.FAILED, reason=reason)
             case "found" | "absent":
                 key = wanted.effect_key or broken("a finding is about an effect")
+                deadlines = self._edge.deadlines(effects.get(connection, key).provider)
                 executed = recording.record_answer(
-                    connection, key, _finding(connection, wanted, key, now), now, self._edge.settle_within
+                    connection, key, _finding(connection, wanted, key, now), now, deadlines
                 )
                 _close_without_effect(connection, review.object_id, key, executed.outcome, now)
         payment = payments.load(connection, review.payment_id)
@@ -104,6 +109,9 @@ def _close_without_effect(
 
 def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> ReviewOpened:
     payment = payments.lock(connection, wanted.payment_id)
+    refund = refunds.lock(connection, wanted.object_id) if is_id(wanted.object_id, Prefix.REFUND) else None
+    if not _may_wait(payment if refund is None else refund):
+        return ReviewOpened(review_id=None, status=Status(payment.status), sequence=payment.sequence)
     facts: Json = {**wanted.facts, "looks": _looks(connection, wanted.facts.get("effect"))}
     review_id = reviews.open_review(
         connection,
@@ -115,8 +123,7 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
         evidence=facts,
         now=now,
     )
-    if is_id(wanted.object_id, Prefix.REFUND):
-        refund = refunds.lock(connection, wanted.object_id)
+    if refund is not None:
         if refund.status == RefundStatus.PROCESSING:
             refunds.move(
                 connection,
@@ -136,6 +143,13 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
             reason=wanted.reason,
         )
     return ReviewOpened(review_id=review_id, status=Status(payment.status), sequence=payment.sequence)
+
+
+def _may_wait(row: Any) -> bool:
+    """Whether a payment or refund may wait for a person: it does already, or may go there from where it is."""
+    if is_id(row.id, Prefix.REFUND):
+        return row.status in (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW)
+    return row.status == Status.REQUIRES_REVIEW or Status.REQUIRES_REVIEW in TRANSITIONS[Status(row.status)]
 
 
 def _looks(connection: Connection, key: str | None) -> list[Json]:

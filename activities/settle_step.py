@@ -9,12 +9,14 @@ from activities.contracts import SETTLE, Settled, SettleIn
 from activities.edge import Edge
 from activities.errors import implements
 from corridor.domain.payment import Status
+from corridor.domain.posting import Posting
 from corridor.domain.settlement import SettlementLine
 from corridor.fx.store import mark_used
 from corridor.ledger import rules, store
 from corridor.runtime.crash import crash_point
 from corridor.storage import payments, settlement
 from corridor.storage.payments import PaymentRow
+from corridor.storage.settlement import LineRow
 
 
 class SettleStep:
@@ -41,8 +43,20 @@ def _settle(connection: Connection, wanted: SettleIn, now: datetime) -> Settled:
     posted = store.posting_by_key(connection, key)
     if posted is not None:
         settlement.mark(connection, wanted.provider, wanted.line_id, "posted")
+    elif Status(payment.status).is_terminal:
+        posted = _book_unattributed(connection, wanted, row, now)
     postings = () if posted is None else (posted,)
     return Settled(status=Status(payment.status), sequence=payment.sequence, postings=postings)
+
+
+def _book_unattributed(connection: Connection, wanted: SettleIn, row: LineRow, now: datetime) -> Posting:
+    """The payment ended otherwise, or by another row, while this one was on its way: a person explains the money."""
+    posting = rules.adjustment(
+        f"{wanted.provider}:{wanted.line_id}", wanted.line_id, SettlementLine.model_validate(row.body)
+    )
+    store.post(connection, posting, now)
+    settlement.mark(connection, wanted.provider, wanted.line_id, "unmatched")
+    return posting
 
 
 def _book(

@@ -30,8 +30,11 @@ from corridor.ledger import rules, store
 from corridor.storage import payments, settlement
 from corridor.storage.settlement import LineRow
 
-LOOK_BACK = timedelta(days=3)
-"""How far behind the newest known batch the next look begins; known batches are skipped by id."""
+LOOK_BACK = timedelta(days=30)
+"""How far behind the newest known batch the next look begins; known batches are skipped by id.
+
+Batches are listed by when they were made, but ready only once paid and complete: a bank's holidays later.
+"""
 FIRST_LOOK = timedelta(days=30)
 TELL_AT_ONCE = 16
 

@@ -19,6 +19,7 @@ from api.responses import accepted
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.outcome import Frozen
+from corridor.domain.payment import Status
 from corridor.storage import idempotency
 from corridor.storage.database import DatabaseUnavailable
 from corridor.storage.idempotency import Claim, Replay
@@ -97,6 +98,8 @@ async def _send(deps: ApiDependencies, command: Command) -> Done | Accepted:
         )
     except WorkflowGone:
         view = await deps.database.read(command.view)
+        if not _has_ended(view):
+            raise _open("the workflow that does this is not running; repeat with the same key") from None
         raise Refused(
             Refusal.STATE_CONFLICT, f"nothing more can be done; it is {view['status']}", _status_facts(view)
         ) from None
@@ -109,6 +112,13 @@ async def _send(deps: ApiDependencies, command: Command) -> Done | Accepted:
 def _open(detail: str) -> Problem:
     """Nobody knows now; the same key finds out."""
     return Problem("unavailable", detail, money_state="unknown")
+
+
+def _has_ended(view: Json) -> bool:
+    """Nothing can be done any more. Otherwise the workflow is to come: started late, or resumed after a loss."""
+    if view["object"] == "review":
+        return bool(view["status"] == "decided")
+    return Status(view["status"]).is_terminal
 
 
 def _status_facts(view: Json) -> dict[str, str | int | list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import structlog
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.tables import event_positions
@@ -55,12 +56,13 @@ class Feed:
                 self._somebody.clear()
 
     async def _watch(self) -> None:
+        """Lives through any trouble of the database: nobody starts it again, and every stream depends on it."""
         while True:
             await self._somebody.wait()
             try:
                 grown = await self._database.read(_grown, self._seen)
-            except DatabaseUnavailable:
-                log.warning("event feed cannot be read")
+            except (DatabaseUnavailable, SQLAlchemyError) as error:
+                log.warning("event feed cannot be read", error=type(error).__name__)
                 await asyncio.sleep(PAUSE_AFTER_TROUBLE_SECONDS)
                 continue
             for merchant_id, position in grown:

@@ -28,7 +28,9 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             settle_within_seconds=settings.settle_within_days * 86_400,
             action_window_seconds=settings.action_window_seconds,
         )
-        async with fleet.running(wired, client, timedelta(seconds=settings.worker_grace_seconds)):
+        async with fleet.running(
+            wired, client, timedelta(seconds=settings.worker_grace_seconds), settings.workflow_sandbox
+        ):
             await schedules.ensure(client, wired.edge.providers.names, settings)
             readiness.announce(settings)
             log.info("worker is ready", providers=wired.edge.providers.names)

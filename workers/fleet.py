@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workers import wiring
@@ -16,7 +16,15 @@ from workflows import names
 
 GRACE = timedelta(seconds=20)
 """Longer than the slowest provider call: a worker that is told to stop finishes what it sent."""
-PASSED_THROUGH = ("corridor", "activities", "workflows", "pydantic", "pydantic_core", "iso4217", "annotated_types")
+PASSED_THROUGH = (
+    "corridor",
+    "activities",
+    "workflows",
+    "pydantic",
+    "pydantic_core",
+    "iso4217",
+    "annotated_types",
+)
 """Deterministic or import-only modules the sandbox need not load again for every workflow."""
 
 
@@ -26,24 +34,34 @@ def identity() -> str:
 
 
 def runner() -> SandboxedWorkflowRunner:
-    """Workflow code stays sandboxed: a clock, a random number or a file read there is an error, not a surprise."""
+    """The sandboxed runner of tests and of the replay gate, where a clock or a file read in workflow code is an error.
+
+    Processes that serve payments run the same code without it: it doubles what a workflow task costs, and what it
+    would find is found before a deploy.
+    """
     return SandboxedWorkflowRunner(
         restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
     )
 
 
 @contextlib.asynccontextmanager
-async def running(wired: Wiring, client: Client, grace: timedelta) -> AsyncIterator[None]:
+async def running(
+    wired: Wiring, client: Client, grace: timedelta, sandboxed: bool = False
+) -> AsyncIterator[None]:
     """Workers of every queue, polling until the block is left."""
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(core_worker(wired, client, grace))
+        await stack.enter_async_context(core_worker(wired, client, grace, sandboxed=sandboxed))
         for provider in wired.edge.providers.names:
             await stack.enter_async_context(provider_worker(wired, client, provider, grace))
         yield
 
 
 def core_worker(
-    wired: Wiring, client: Client, grace: timedelta = GRACE, cached_workflows: int = 2000
+    wired: Wiring,
+    client: Client,
+    grace: timedelta = GRACE,
+    cached_workflows: int = 2000,
+    sandboxed: bool = True,
 ) -> Worker:
     """Workflows and our own steps. With 0 `cached_workflows` every task replays its history, which tests want.
 
@@ -55,7 +73,7 @@ def core_worker(
         task_queue=names.CORE_QUEUE,
         workflows=wiring.WORKFLOWS,
         activities=wiring.core_activities(wired, client),
-        workflow_runner=runner(),
+        workflow_runner=runner() if sandboxed else UnsandboxedWorkflowRunner(),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         max_cached_workflows=cached_workflows,
         max_concurrent_workflow_tasks=50,

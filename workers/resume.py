@@ -6,13 +6,14 @@ is the payment's, so one that still runs is left alone.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
-from temporalio.client import Client
+from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities import plans
 from activities.contracts import EffectPlan
@@ -20,10 +21,14 @@ from corridor.domain.effect import EffectState, Operation
 from corridor.domain.payment import RefundStatus, Status, StatusReason
 from corridor.providers.registry import Registry
 from corridor.storage import effects, reviews, settlement
+from corridor.storage import payments as payment_rows
+from corridor.storage import refunds as refund_rows
 from corridor.storage.database import Database
+from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import payments, refunds
 from workflows import names, starts
 from workflows.messages import Resume
+from workflows.refund import FAILURE_WATCH
 from workflows.starts import Windows
 
 OPEN_PAYMENTS = tuple(status for status in Status if not status.is_terminal)
@@ -40,44 +45,67 @@ class Resumed:
 
 
 async def resume_all(
-    database: Database, client: Client, providers: Registry, windows: Windows, batch: int = 500
+    database: Database, client: Client, providers: Registry, windows: Windows, now: datetime, batch: int = 500
 ) -> Resumed:
-    """Start every payment and refund that is not terminal and has no running workflow."""
+    """Start every payment and refund that has something to wait for and no running workflow."""
     started: list[str] = []
     running: list[str] = []
-    async for row in _pages(database, payments, OPEN_PAYMENTS, batch):
-        state = await database.write(resume_of, row, providers, windows)
-        (started if await _start_payment(client, row, state, windows) else running).append(row.id)
-    async for row in _pages(database, refunds, OPEN_REFUNDS, batch):
-        (started if await _start_refund(client, row) else running).append(row.id)
+    async for payment_id in _pages(database, payments, payments.c.status.in_(OPEN_PAYMENTS), batch):
+        # Asked before the row is read: of a workflow that ended in between, the row already tells the end.
+        if await _is_running(client, names.payment_workflow_id(payment_id)):
+            running.append(payment_id)
+        elif (found := await database.write(resume_of, payment_id, providers, windows)) is not None:
+            (started if await _start_payment(client, *found, windows) else running).append(payment_id)
+    async for refund_id in _pages(database, refunds, _listens(now), batch):
+        row = await database.read(refund_rows.load, refund_id)
+        (started if await _start_refund(client, row) else running).append(refund_id)
     return Resumed(tuple(started), tuple(running))
 
 
-async def _pages(database: Database, table: Table, statuses: Sequence[str], batch: int) -> AsyncIterator[Any]:
-    """Every open row in the order of its id, a page at a time."""
-    after = ""
-    while rows := await database.read(_open, table, statuses, after, batch):
-        for row in rows:
-            yield row
-        after = rows[-1].id
-
-
-def _open(connection: Connection, table: Table, statuses: Sequence[str], after: str, limit: int) -> list[Any]:
-    query = (
-        select(table)
-        .where(table.c.status.in_(statuses), table.c.id > after)
-        .order_by(table.c.id)
-        .limit(limit)
+def _listens(now: datetime) -> ColumnElement[bool]:
+    """Refunds whose workflow has something to wait for; one that succeeded may still come back for a while."""
+    may_come_back = and_(
+        refunds.c.status == RefundStatus.SUCCEEDED, refunds.c.updated_at > now - FAILURE_WATCH
     )
-    return list(connection.execute(query).all())
+    return or_(refunds.c.status.in_(OPEN_REFUNDS), may_come_back)
 
 
-def resume_of(connection: Connection, row: Any, providers: Registry, windows: Windows) -> Resume:
-    """The last durable business state of a payment. Settlement rows it was told of are told again."""
+async def _pages(
+    database: Database, table: Table, wanted: ColumnElement[bool], batch: int
+) -> AsyncIterator[str]:
+    """The ids of the wanted rows in their order, a page at a time."""
+    after = ""
+    while ids := await database.read(_page, table, wanted, after, batch):
+        for row_id in ids:
+            yield row_id
+        after = ids[-1]
+
+
+def _page(
+    connection: Connection, table: Table, wanted: ColumnElement[bool], after: str, limit: int
+) -> list[str]:
+    query = select(table.c.id).where(wanted, table.c.id > after).order_by(table.c.id).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def resume_of(
+    connection: Connection, payment_id: str, providers: Registry, windows: Windows
+) -> tuple[PaymentRow, Resume] | None:
+    """The payment and its last durable business state; None when it has ended meanwhile.
+
+    Settlement rows it was told of are told again.
+    """
+    row = payment_rows.lock(connection, payment_id)
+    if Status(row.status).is_terminal:
+        return None
+    settlement.tell_again(connection, row.id)
+    return row, _state_of(connection, row, providers, windows)
+
+
+def _state_of(connection: Connection, row: PaymentRow, providers: Registry, windows: Windows) -> Resume:
     made = effects.of_payment(connection, row.id)
     own = [effect for effect in made if effect.object_id == row.id]
     review = next(iter(reviews.open_for(connection, row.id)), None)
-    settlement.tell_again(connection, row.id)
     plan = _deciding_plan(own, providers)
     challenged = row.status == Status.REQUIRES_ACTION
     return Resume(
@@ -86,13 +114,22 @@ def resume_of(connection: Connection, row: Any, providers: Registry, windows: Wi
         plan=plan,
         operation_numbers=_numbers(own),
         review_id=review.id if review is not None else None,
-        review_reason=StatusReason(review.reason) if review is not None else None,
+        review_reason=_review_reason(row, review),
+        approved_review=reviews.approved_for(connection, row.id, StatusReason.RISK_REVIEW),
         authorization_expires_at=row.authorization_expires_at,
         settle_by=row.settle_by,
         action_until=row.updated_at + timedelta(seconds=windows.action_window_seconds)
         if challenged
         else None,
     )
+
+
+def _review_reason(row: PaymentRow, review: Any) -> StatusReason | None:
+    """Why it waits. A stuck undo waits on after its review was decided, until the undo is proven."""
+    if review is not None:
+        return StatusReason(review.reason)
+    waits = row.status == Status.REQUIRES_REVIEW and row.status_reason is not None
+    return StatusReason(row.status_reason) if waits else None
 
 
 def _deciding_plan(own: Sequence[Any], providers: Registry) -> EffectPlan | None:
@@ -111,7 +148,17 @@ def _numbers(own: Sequence[Any]) -> dict[str, int]:
     return numbers
 
 
-async def _start_payment(client: Client, row: Any, state: Resume, windows: Windows) -> bool:
+async def _is_running(client: Client, workflow_id: str) -> bool:
+    try:
+        described = await client.get_workflow_handle(workflow_id).describe()
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return described.status is WorkflowExecutionStatus.RUNNING
+
+
+async def _start_payment(client: Client, row: PaymentRow, state: Resume, windows: Windows) -> bool:
     start = starts.payment_start(row, windows).model_copy(update={"resume": state})
     try:
         await client.start_workflow(

@@ -7,6 +7,7 @@ from temporalio.exceptions import ApplicationError
 
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.payment import Status, StatusReason
+from workflows.messages import ReviewCommand
 
 
 def refuse_unless(check: Callable[[], None]) -> None:
@@ -15,6 +16,15 @@ def refuse_unless(check: Callable[[], None]) -> None:
         check()
     except Refused as refused:
         raise ApplicationError(refused.detail, refused.facts, type=refused.code) from None
+
+
+def check_decision(command: ReviewCommand, open_review: str | None, reason: StatusReason | None) -> None:
+    """Reject a decision on another review than the open one, or one that does not answer its question."""
+    if command.review_id != open_review:
+        raise ApplicationError("this review is not open any more", type=Refusal.REVIEW_ALREADY_DECIDED)
+    if command.decision not in decisions_for(reason):
+        allowed = ", ".join(sorted(decisions_for(reason)))
+        raise ApplicationError(f"this review is answered by: {allowed}", type=Refusal.INVALID_PARAMETER)
 
 
 def decisions_for(reason: StatusReason | None) -> frozenset[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import FailureError
 
 from corridor.domain.failure import broken
 
@@ -39,5 +39,6 @@ async def every_command_answered() -> None:
 async def _parking(story: Coroutine[Any, Any, None]) -> None:
     try:
         await story
-    except ActivityError as error:
-        broken(f"a step without an expected failure failed: {error.cause}")
+    except FailureError as error:
+        # A regular activity fails inside an ActivityError, a local one with its bare ApplicationError.
+        broken(f"a step without an expected failure failed: {error.cause or error}")

@@ -37,6 +37,8 @@ class Resume(Frozen):
     operation_numbers: dict[str, int] = Field(default_factory=dict)
     review_id: str | None = None
     review_reason: StatusReason | None = None
+    approved_review: str | None = None
+    """The risk review a person approved; it is not asked again."""
     authorization_expires_at: datetime | None = None
     settle_by: datetime | None = None
     action_until: datetime | None = None

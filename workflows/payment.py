@@ -24,7 +24,7 @@ from corridor.domain.failure import Refusal, broken
 from corridor.domain.outcome import Outcome
 from corridor.domain.payment import CANCELABLE, CAPTURABLE, Status, StatusReason, require
 from workflows import names
-from workflows.commands import decisions_for, refusal_of, refuse_unless
+from workflows.commands import check_decision, refusal_of, refuse_unless
 from workflows.finishing import every_command_answered, finish
 from workflows.hints import Hints, Pace
 from workflows.messages import (
@@ -51,6 +51,7 @@ back is a refund, with its own object and limits.
 """
 MAXIMUM_ATTEMPTS = 2
 """Attempts proven never to have reached the provider before the payment is given up."""
+MAY_BECOME_CAPTURABLE = frozenset({Status.PROCESSING, Status.REQUIRES_ACTION, Status.REQUIRES_REVIEW})
 BUYER_POLL_SECONDS = (20, 60, 180, 600, 1800)
 UNDO_RETRY_SECONDS = (5, 60, 300)
 VOID_LEAD = timedelta(minutes=5)
@@ -65,7 +66,7 @@ class PaymentWorkflow:
     def __init__(self, start: PaymentStart) -> None:
         self.start = start
         self.state = PaymentState(start)
-        self.approved_review: str | None = None
+        self.approved_review = start.resume.approved_review if start.resume else None
         self.tickets = Tickets()
         self.hints = Hints()
         self.pace = Pace()
@@ -80,7 +81,7 @@ class PaymentWorkflow:
 
     async def _carry(self) -> None:
         if self.start.resume is not None and self.state.plan is not None:
-            self.state.became(await look_once(self.state.plan))
+            await self._catch_up(self.state.plan)
         stages: dict[Status, Callable[[], Awaitable[None]]] = {
             Status.PROCESSING: self._collect,
             Status.REQUIRES_ACTION: self._await_buyer,
@@ -92,10 +93,22 @@ class PaymentWorkflow:
             self.state.show()
             await stages[self.state.status]()
         self.state.show()
+        while (
+            self.facts
+        ):  # rows that came for a payment that ended otherwise: booked as what nobody can attribute
+            await self._book(self.facts.pop(0))
         while (ticket := self.tickets.take()) is not None:
             self.state.refuse(
                 ticket, Refusal.STATE_CONFLICT, f"the payment is {self.state.status}; nothing was changed"
             )
+
+    async def _catch_up(self, plan: EffectPlan) -> None:
+        """A resumed payment looks before it acts; a capture that was asked for and never happened is made now."""
+        seen = await look_once(plan)
+        self.state.became(seen)
+        asked_for = plan.operation is Operation.CAPTURE and self.state.status is Status.AUTHORIZED
+        if asked_for and not seen.outcome.is_proven:
+            await self._execute(plan)
 
     # --- processing: prepare, then authorise or sell -----------------------------------------------------------
 
@@ -128,8 +141,10 @@ class PaymentWorkflow:
             REQUOTE, RequoteIn(payment_id=self.start.payment_id), "FX lock expired: new quote"
         )
         if requoted.accepted:
-            await self._execute(plan)
-        elif plan.operation is Operation.CAPTURE:
+            return await self._execute(plan)
+        # Nothing was sent: said of the effect too, or it would stay declared for ever.
+        await look_once(plan, absence_is_proof=plan.policy.absence_is_proof)
+        if plan.operation is Operation.CAPTURE:
             await self._release(Status.FAILED, requoted.reason or StatusReason.SLIPPAGE_EXCEEDED)
         else:
             await move(self.state, Status.FAILED, requoted.reason or StatusReason.SLIPPAGE_EXCEEDED)
@@ -221,12 +236,15 @@ class PaymentWorkflow:
         return await self._cancel(ticket)
 
     async def _capture(self, ticket: Ticket, command: CaptureCommand) -> None:
-        plan = await declare(self.state, Operation.CAPTURE, command.amount)
+        try:
+            plan = await declare(self.state, Operation.CAPTURE, command.amount)
+        except ApplicationError as refused:
+            if refused.type not in set(Refusal):
+                raise
+            return self.state.refuse(ticket, Refusal(refused.type), refused.message)
         authorised, self.state.plan = self.state.plan, plan
         await self._execute(plan)
-        if (
-            self.state.status is Status.AUTHORIZED
-        ):  # declined: the network let the authorisation go before we did
+        if self.state.status is Status.AUTHORIZED:  # declined: the network let go before we did
             self.state.plan = authorised
             await self._release(Status.EXPIRED, StatusReason.AUTHORIZATION_EXPIRED)
         if self.state.status is Status.CAPTURED:
@@ -257,13 +275,15 @@ class PaymentWorkflow:
                 ticket, Refusal.STATE_CONFLICT, "the money is captured; use a refund to return it"
             )
         if self.facts:
-            fact = self.facts.pop(0)
-            settled = await local(
-                SETTLE,
-                SettleIn(payment_id=self.start.payment_id, provider=fact.provider, line_id=fact.line_id),
-                f"book settlement row {fact.line_id}",
-            )
-            self.state.moved(settled.status, settled.sequence)
+            await self._book(self.facts.pop(0))
+
+    async def _book(self, fact: SettlementFact) -> None:
+        settled = await local(
+            SETTLE,
+            SettleIn(payment_id=self.start.payment_id, provider=fact.provider, line_id=fact.line_id),
+            f"book settlement row {fact.line_id}",
+        )
+        self.state.moved(settled.status, settled.sequence)
 
     # --- undo ---------------------------------------------------------------------------------------------------
 
@@ -331,7 +351,8 @@ class PaymentWorkflow:
 
     @capture.validator
     def _capture_is_possible(self, command: CaptureCommand) -> None:
-        refuse_unless(lambda: require(self.state.status, CAPTURABLE, "capture"))
+        """A step under way may have committed `authorized` before we see it: the command waits for the step's end."""
+        refuse_unless(lambda: require(self.state.status, CAPTURABLE | MAY_BECOME_CAPTURABLE, "capture"))
         if command.amount is not None and not command.amount <= self.start.amount:
             raise ApplicationError(
                 f"at most {self.start.amount} was authorised; nothing was changed",
@@ -352,11 +373,7 @@ class PaymentWorkflow:
 
     @decide_review.validator
     def _decision_is_possible(self, command: ReviewCommand) -> None:
-        if command.review_id != self.state.review_id:
-            raise ApplicationError("this review is not open any more", type=Refusal.REVIEW_ALREADY_DECIDED)
-        if command.decision not in decisions_for(self.state.review_reason):
-            allowed = ", ".join(sorted(decisions_for(self.state.review_reason)))
-            raise ApplicationError(f"this review is answered by: {allowed}", type=Refusal.INVALID_PARAMETER)
+        check_decision(command, self.state.review_id, self.state.review_reason)
 
     @workflow.signal(name=names.PROVIDER_HINT)
     def provider_hint(self, hint: ProviderHint) -> None:

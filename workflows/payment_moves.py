@@ -71,7 +71,8 @@ async def ask_person(state: PaymentState, reason: StatusReason, facts: dict[str,
         f"ask a person: {reason}",
     )
     state.moved(opened.status, opened.sequence)
-    state.asked(opened.review_id, reason)
+    # No review means that evidence came first and the payment went on: there is nothing left to ask.
+    state.asked(opened.review_id, reason if opened.review_id is not None else None)
 
 
 async def decide(state: PaymentState, command: ReviewCommand) -> ReviewDecided:

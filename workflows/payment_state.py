@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeUpdate
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 from activities.contracts import EffectPlan, Executed
 from corridor.domain.effect import Operation
@@ -32,6 +32,7 @@ class PaymentState:
         self.action_until = resume.action_until if resume else None
         self._numbers: dict[str, int] = dict(resume.operation_numbers) if resume else {}
         self._shown: Status | None = None
+        self._attributes: dict[str, object] = {names.NEEDS_REVIEW.name: False}  # as the start set it
 
     def moved(self, status: Status, sequence: int) -> None:
         """An activity took the payment to `status`; `sequence` is the event that tells of it."""
@@ -69,20 +70,29 @@ class PaymentState:
         if self.status in (Status.PROCESSING, self._shown):
             return
         self.answered, self._shown = True, self.status
-        attributes: list[SearchAttributeUpdate[Any]] = [
-            names.STATUS.value_set(self.status),
-            names.NEEDS_REVIEW.value_set(self.status is Status.REQUIRES_REVIEW),
-        ]
-        if self.plan is not None:
-            attributes.append(names.PROVIDER.value_set(self.plan.provider))
-        if self.settle_by is not None:
-            attributes.append(names.SETTLE_BY.value_set(self.settle_by))
-        workflow.upsert_search_attributes(attributes)
+        workflow.upsert_search_attributes(self._changed_attributes())
         workflow.set_current_details(self._details())
+
+    def _changed_attributes(self) -> list[SearchAttributeUpdate[Any]]:
+        """Only what changed since it was shown last: every attribute costs bytes in every history."""
+        wanted: list[tuple[SearchAttributeKey[Any], Any]] = [
+            (names.STATUS, self.status),
+            (names.NEEDS_REVIEW, self.status is Status.REQUIRES_REVIEW),
+            (names.PROVIDER, self.plan.provider if self.plan is not None else None),
+            (names.SETTLE_BY, self.settle_by),
+        ]
+        changed = [
+            (key, value)
+            for key, value in wanted
+            if value is not None and self._attributes.get(key.name) != value
+        ]
+        self._attributes |= {key.name: value for key, value in changed}
+        return [key.value_set(value) for key, value in changed]
 
     def show_overdue(self, now: datetime) -> None:
         """Settlement did not come in time: operators see it; the payment goes on waiting."""
         workflow.upsert_search_attributes([names.NEEDS_REVIEW.value_set(True)])
+        self._attributes[names.NEEDS_REVIEW.name] = True
         workflow.set_current_details(f"{self._details()}\n\n**Settlement is overdue**")
         self.settle_by = now
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 from activities.contracts import (
     DECIDE_REVIEW,
@@ -24,11 +23,11 @@ from activities.contracts import (
     RefundIn,
 )
 from corridor.domain.effect import Operation
-from corridor.domain.failure import Refusal, broken
+from corridor.domain.failure import broken
 from corridor.domain.outcome import Outcome
 from corridor.domain.payment import RefundStatus, StatusReason
 from workflows import names
-from workflows.commands import decisions_for
+from workflows.commands import check_decision
 from workflows.finishing import every_command_answered, finish
 from workflows.hints import Hints, Pace
 from workflows.messages import (
@@ -83,6 +82,8 @@ class RefundWorkflow:
         self._became(executed)
         while self.status in (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW):
             await self._resolve(self.plan)
+        while self.tickets:  # evidence was quicker than the person: the decision is answered all the same
+            await self._decide(self.plan)
         self.answered = True
         if self.status is RefundStatus.SUCCEEDED:
             await self._watch_for_failure(self.plan)
@@ -101,6 +102,8 @@ class RefundWorkflow:
         """The outcome is not proven: ask a person, and take whatever evidence comes first."""
         if self.review_id is None:
             opened = await local(OPEN_REVIEW, self._review(plan), "ask a person: outcome unknown")
+            if opened.review_id is None:  # evidence came first: there is nothing left to ask
+                return self._became(await look_once(plan))
             self.review_id, self.status = opened.review_id, RefundStatus.REQUIRES_REVIEW
         self.answered = True
         wake: Callable[[], bool] = lambda: bool(self.tickets)  # noqa: E731 (typed for the wait)
@@ -153,6 +156,8 @@ class RefundWorkflow:
 
     def _became(self, executed: Executed) -> None:
         self.status = executed.refund_status or self.status
+        if self.status in (RefundStatus.SUCCEEDED, RefundStatus.FAILED):
+            self.review_id = None
         workflow.set_current_details(f"**{self.status}** · {self.start.amount} of {self.start.payment_id}")
 
     def _me(self) -> RefundIn:
@@ -190,12 +195,7 @@ class RefundWorkflow:
 
     @decide_review.validator
     def _decision_is_possible(self, command: ReviewCommand) -> None:
-        if command.review_id != self.review_id:
-            raise ApplicationError("this review is not open any more", type=Refusal.REVIEW_ALREADY_DECIDED)
-        if command.decision not in decisions_for(StatusReason.OUTCOME_UNKNOWN):
-            raise ApplicationError(
-                "this review is answered by: absent, found", type=Refusal.INVALID_PARAMETER
-            )
+        check_decision(command, self.review_id, StatusReason.OUTCOME_UNKNOWN)
 
     @workflow.signal(name=names.PROVIDER_HINT)
     def provider_hint(self, hint: ProviderHint) -> None:

@@ -39,6 +39,6 @@ async def _resume(loaded: Settings) -> Resumed:
             settle_within_seconds=loaded.settle_within_days * 86_400,
             action_window_seconds=loaded.action_window_seconds,
         )
-        return await resume_all(wired.edge.database, client, wired.edge.providers, windows)
+        return await resume_all(wired.edge.database, client, wired.edge.providers, windows, wired.edge.now())
     finally:
         await wired.close()

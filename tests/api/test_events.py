@@ -2,11 +2,17 @@
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from api import feed
 from corridor.storage import events
+from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.tables import event_positions
 from tests.api.conftest import Stand, order
 
@@ -99,3 +105,30 @@ async def test_stream_delivers_what_happens_while_it_is_open(stand: Stand) -> No
         lambda connection: connection.execute(select(event_positions.c.position)).scalars().all()
     )
     assert [int(message["id"]) for message in await listening] == sorted(positions)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [DatabaseUnavailable("gone"), OperationalError("SELECT", {}, Exception("disk I/O error")), PoolTimeout()],
+    ids=lambda trouble: type(trouble).__name__,
+)
+async def test_open_streams_outlive_any_trouble_of_the_database(
+    small_stand: Stand, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    monkeypatch.setattr(feed, "PAUSE_AFTER_TROUBLE_SECONDS", 0.01)
+    troubles = [trouble]
+    read = Database.read
+
+    async def troubled(self: Database, work: Any, *args: Any) -> Any:
+        if troubles:
+            raise troubles.pop()
+        return await read(self, work, *args)
+
+    await small_stand.paid()
+    await placed(small_stand)
+    monkeypatch.setattr(Database, "read", troubled)
+    watching = feed.Feed(small_stand.database, poll_seconds=0.01)
+    async with watching.running(), asyncio.timeout(5):
+        with watching.listening(small_stand.merchant_id) as grown:
+            await grown.wait()
+    assert troubles == []

@@ -229,7 +229,6 @@ async def test_capture_becomes_one_update_however_often_it_is_sent(stand: Stand)
             "capture_exceeds_authorized",
         ),
         (Done(refused="state_conflict", detail="it was canceled meanwhile"), 409, "state_conflict"),
-        (WorkflowGone(), 409, "state_conflict"),
     ],
 )
 async def test_refused_command_is_the_stored_answer(
@@ -247,11 +246,26 @@ async def test_refused_command_is_the_stored_answer(
     assert len(small_stand.gateway.sent) == 1
 
 
-async def test_command_to_a_closed_workflow_names_the_status(small_stand: Stand) -> None:
-    paid = await small_stand.paid()
+async def test_command_to_a_payment_that_has_ended_names_its_status_for_good(small_stand: Stand) -> None:
+    small_stand.gateway.outcome = Status.FAILED
+    failed = await small_stand.paid()
     small_stand.gateway.answers = [WorkflowGone()]
-    answer = await small_stand.post(f"/v1/payments/{paid['id']}:cancel")
-    assert answer.json()["current_status"] == "captured"
+    path = f"/v1/payments/{failed['id']}:cancel"
+    answer = await small_stand.post(path, key="c1")
+    assert (answer.status_code, answer.json()["code"]) == (409, "state_conflict")
+    assert answer.json()["current_status"] == "failed"
+    assert (await small_stand.post(path, key="c1")).content == answer.content
+
+
+async def test_command_before_the_workflow_runs_is_not_refused_for_good(small_stand: Stand) -> None:
+    small_stand.gateway.outcome = None
+    accepted = await small_stand.post("/v1/payments", order())
+    assert (accepted.status_code, accepted.json()["status"]) == (202, "processing")
+    small_stand.gateway.answers = [WorkflowGone(), Done()]
+    path = f"/v1/payments/{accepted.json()['id']}:cancel"
+    early = await small_stand.post(path, key="c1")
+    assert (early.status_code, early.json()["retry"]) == (503, "same_key")
+    assert (await small_stand.post(path, key="c1")).status_code == 200
 
 
 async def test_command_that_may_not_have_arrived_can_be_repeated_with_its_key(small_stand: Stand) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api.gateway import Done
+from api.gateway import Done, WorkflowGone
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, new_id
 from corridor.storage import reviews
@@ -89,3 +89,11 @@ async def test_unknown_decision_and_unknown_review_are_refused(small_stand: Stan
     assert (
         await decide(small_stand, new_id(Prefix.REVIEW, small_stand.clock()), "approve")
     ).status_code == 404
+
+
+async def test_decision_while_the_workflow_is_lost_stays_open_and_can_be_repeated(small_stand: Stand) -> None:
+    review_id, _ = await opened(small_stand)
+    small_stand.gateway.answers = [WorkflowGone(), Done()]
+    lost = await decide(small_stand, review_id, "approve", key="d1")
+    assert (lost.status_code, lost.json()["retry"]) == (503, "same_key")
+    assert (await decide(small_stand, review_id, "approve", key="d1")).status_code == 200

@@ -1,12 +1,21 @@
 """Manual capture, business cancel and Temporal cancel: whoever comes too late hears so, and the money is right."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, update
 from temporalio.client import WorkflowUpdateFailedError
+from temporalio.testing import ActivityEnvironment
 
+from activities.contracts import DeclareIn, ExecuteIn, RequoteIn
+from activities.payment_steps import PaymentSteps
+from activities.provider_steps import ProviderSteps
+from corridor.domain.effect import Operation
+from corridor.domain.failure import Refusal, Refused
 from corridor.domain.payment import CaptureMethod
+from corridor.fx.desk import Desk
+from corridor.providers.stripe import mapping
 from corridor.storage.tables import merchants
 from tests.workflows.world import World
 
@@ -155,11 +164,7 @@ async def test_a_rate_outside_the_slippage_limit_voids_the_authorisation_and_fai
     here: World,
 ) -> None:
     payment_id = await _authorised_with_a_lock_that_ran_out(here, slippage_max_bps=50)
-
-    def charge_more(connection: Connection) -> None:
-        connection.execute(update(merchants).values(fx_markup_bps=400))
-
-    await here.database.write(charge_more)
+    await here.database.write(_charge, 400)
     answer = await here.capture(payment_id)
     assert (answer["refused"], answer["status"]) == ("slippage_exceeded", "failed")
     assert ("cancel", 10_000) in await here.moved(payment_id)
@@ -171,6 +176,38 @@ async def test_a_merchant_who_wants_no_other_rate_gets_the_authorisation_voided(
     assert ("cancel", 10_000) in await here.moved(payment_id)
 
 
+async def test_rates_that_get_worse_step_by_step_are_measured_against_the_first_lock(here: World) -> None:
+    payment_id = await _authorised_with_a_lock_that_ran_out(here, slippage_max_bps=250)
+    requote = PaymentSteps(here.wired.edge).requote
+    answers = []
+    for markup in (200, 400):  # each 200 worse than the lock before it; the first lock was at 40
+        await here.database.write(_charge, markup)
+        here.lock(1)
+        answers.append(await ActivityEnvironment().run(requote, RequoteIn(payment_id=payment_id)))
+        await asyncio.sleep(0.1)
+    here.lock(1800)
+    assert [answer.accepted for answer in answers] == [True, False]
+    assert answers[1].reason == "slippage_exceeded"
+
+
+async def test_a_rate_that_gives_no_fit_amount_is_no_rate(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment_id = await _authorised_with_a_lock_that_ran_out(here)
+
+    def too_little(*_: object) -> None:
+        raise Refused(Refusal.AMOUNT_OUT_OF_RANGE, "less than one minor unit")
+
+    monkeypatch.setattr(Desk, "quote", too_little)
+    requote = PaymentSteps(here.wired.edge).requote
+    answer = await ActivityEnvironment().run(requote, RequoteIn(payment_id=payment_id))
+    assert (answer.accepted, answer.reason) == (False, "rate_unavailable")
+
+
+def _charge(connection: Connection, markup_bps: int) -> None:
+    connection.execute(update(merchants).values(fx_markup_bps=markup_bps))
+
+
 # --- the network's window ---------------------------------------------------------------------------------------
 
 
@@ -179,3 +216,33 @@ async def test_an_authorisation_the_network_released_first_expires(here: World) 
     (await here.control.post("/control/clock", json={"advance_seconds": 8 * 86_400})).raise_for_status()
     answer = await here.capture(payment.id)
     assert (answer["refused"], answer["status"]) == ("authorization_expired", "expired")
+
+
+async def test_an_authorisation_whose_network_names_no_end_ends_with_the_providers_longest(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "_capture_before", lambda _: None)
+    payment = await here.authorize()
+    assert payment.status == "authorized"
+    life = timedelta(seconds=here.stripe.capabilities.authorization_life_seconds)
+    assert timedelta(0) <= payment.updated_at + life - payment.authorization_expires_at < timedelta(minutes=1)
+
+
+async def test_nothing_is_sent_for_a_payment_whose_new_rate_was_refused(here: World) -> None:
+    here.lock(2)  # not longer than the call may take: the lock is over before anything is sent
+    payment = await here.pay(slippage_policy="reject")
+    assert (payment.status, payment.status_reason) == ("failed", "slippage_exceeded")
+    assert await here.effects(payment.id) == [("sale:1", "not_sent")]
+    assert await here.moved(payment.id) == []
+
+
+async def test_a_late_attempt_does_not_collect_for_a_payment_that_has_ended(here: World) -> None:
+    payment = await here.authorize()
+    declaring = DeclareIn(payment_id=payment.id, object_id=payment.id, operation=Operation.CAPTURE, number=1)
+    plan = (await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, declaring)).plan
+    await here.cancel(payment.id)
+    late = await ActivityEnvironment().run(
+        ProviderSteps(here.wired.edge).execute, ExecuteIn(effect_key=plan.effect_key)
+    )
+    assert (late.outcome, late.status) == ("unknown", "canceled")
+    assert dict(await here.effects(payment.id))["capture:1"] == "declared"  # sent, it would be declined

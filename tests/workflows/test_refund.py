@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowUpdateFailedError
 
+from corridor.domain.money import Money
 from corridor.storage import refunds
 from tests.workflows.world import World
 
@@ -159,3 +161,74 @@ async def test_a_temporal_cancel_of_a_refund_under_way_loses_no_answer(here: Wor
     await here.refund_handle(refund_id).cancel()
     await starting
     assert (await here.refund_handle(refund_id).result())["status"] == "succeeded"
+
+
+async def test_a_decision_that_evidence_overtook_is_answered(here: World) -> None:
+    payment = await here.pay()
+    here.without_keys()
+    await here.plant("timeout_after_effect", "refunds.create")
+    await here.plant("status", "refunds.list", times=1000, status=503)
+    refund = await here.refund(payment.id, 6_000)
+    assert refund.status == "requires_review"
+    review = await here.review(refund.id)
+    await here.heal()
+    await here.refund_handle(refund.id).signal("provider_hint", {"provider_event_id": "evt_9"})
+    async with asyncio.timeout(20):
+        while (await here.database.read(refunds.load, refund.id)).status != "succeeded":
+            await asyncio.sleep(0.1)
+        with pytest.raises(WorkflowUpdateFailedError, match="failed"):
+            await here.decide_refund(refund.id, review.id, "found")
+
+
+async def test_a_refund_that_came_back_after_the_settlement_is_settled_late_and_refundable_again(
+    here: World,
+) -> None:
+    payment = await here.pay("pm_card_refundFail")
+    await (
+        here.pay()
+    )  # others pay too: a refund after settlement is taken from what the merchant has available
+    refund = await here.refund(payment.id, 3_000)
+    await here.settle()
+    before = await here.until(payment.id, "settled")
+    (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
+    await here.route_webhooks()
+    await _until_refund(here, refund.id, "failed")
+    after = await here.payment(payment.id)
+    assert (before.settled_charged_minor, after.settled_charged_minor) == (7_000, 10_000)
+    assert after.settled_minor > before.settled_minor
+    assert (await here.refund(payment.id, 8_000)).status == "succeeded"
+
+
+async def test_money_reserved_before_the_settlement_and_released_after_it_is_refundable_in_full(
+    here: World,
+) -> None:
+    payment = await here.pay()
+    await here.pay()
+    here.without_keys()
+    await here.plant("reset_before_effect", "refunds.create")
+    await here.plant("status", "refunds.list", times=FOR_EVER, status=503)
+    refund = await here.refund(payment.id, 3_000)
+    assert refund.status == "requires_review"
+    await here.settle()
+    await here.until(payment.id, "settled")
+    await here.heal()
+    await here.decide_refund(refund.id, (await here.review(refund.id)).id, "absent")
+    await _until_refund(here, refund.id, "failed")
+    assert (await here.payment(payment.id)).settled_charged_minor == 10_000
+    assert (await here.refund(payment.id, 10_000)).status == "succeeded"
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["returned", "released"])
+async def test_a_refund_worth_less_than_a_minor_unit_after_settlement_reserves_nothing_and_ends(
+    here: World, arrives: bool
+) -> None:
+    payment = await here.pay(amount=Money(50_000, "KRW"), settle_currency="EUR", destination_country="NL")
+    assert payment.status == "captured", payment.status_reason
+    await here.settle()
+    await here.until(payment.id, "settled")
+    if not arrives:
+        here.without_keys()
+        await here.plant("reset_before_effect", "refunds.create", times=2)
+    async with asyncio.timeout(20):
+        refund = await here.refund(payment.id, 1)
+    assert (refund.status, refund.reserved_minor) == ("succeeded" if arrives else "failed", 0)

@@ -1,12 +1,22 @@
 """Temporal is lost, the database is not: every payment goes on from its rows, and no money moves twice."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import Connection
+from temporalio.testing import ActivityEnvironment
 
+from activities.contracts import DecideReviewIn, DeclareIn
+from activities.payment_steps import PaymentSteps
+from activities.review_steps import ReviewSteps
+from corridor.domain.effect import Operation
+from corridor.domain.money import Money
+from corridor.domain.payment import Status, StatusReason
 from corridor.ledger import proof
-from tests.workflows.world import World
-from workers.resume import Resumed, resume_all
+from corridor.storage import payments, refunds
+from tests.workflows.world import World, now
+from workers.resume import Resumed, resume_all, resume_of
 from workflows import names
 from workflows.messages import CancelCommand, CaptureCommand
 from workflows.starts import payment_start
@@ -17,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def lose_and_resume(here: World, payment_id: str) -> Resumed:
     """Terminate runs no workflow code: to the payment it is the same as a lost server."""
     await here.handle(payment_id).terminate("the server was lost")
-    return await resume_all(here.database, here.client, here.wired.edge.providers, here.windows)
+    return await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
 
 
 async def captures(here: World, payment_id: str) -> list[int]:
@@ -54,7 +64,7 @@ async def test_a_challenge_completed_while_the_server_was_lost_is_found(here: Wo
     assert payment.status == "requires_action"
     await here.handle(payment.id).terminate("the server was lost")
     await here.control.post(f"/stripe/3ds/{payment.provider_reference}/complete")
-    await resume_all(here.database, here.client, here.wired.edge.providers, here.windows)
+    await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
     await here.until(payment.id, "captured")
     assert await captures(here, payment.id) == [10_000]
 
@@ -80,5 +90,78 @@ async def test_a_sale_whose_outcome_was_lost_with_the_server_is_found_and_not_se
 
 async def test_a_payment_that_still_runs_is_left_alone(here: World) -> None:
     payment = await here.authorize()
-    resumed = await resume_all(here.database, here.client, here.wired.edge.providers, here.windows)
+    resumed = await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
     assert (resumed.started, resumed.running) == ((), (payment.id,))
+
+
+async def test_a_capture_that_was_asked_for_before_the_loss_is_made_after_it(here: World) -> None:
+    payment = await here.authorize()
+    wanted = DeclareIn(payment_id=payment.id, object_id=payment.id, operation=Operation.CAPTURE, number=1)
+    await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, wanted)
+    await lose_and_resume(here, payment.id)
+    await here.until(payment.id, "captured")
+    assert await captures(here, payment.id) == [10_000]
+
+
+async def test_a_stuck_undo_whose_review_was_decided_is_undone_after_resume(here: World) -> None:
+    payment = await here.authorize()
+    await here.handle(payment.id).terminate("the server was lost")
+    await here.database.write(_leave_the_undo_stuck, payment.id)
+    await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+    await here.hint(payment.id)
+    await here.until(payment.id, "canceled", seconds=10)
+
+
+async def test_an_approved_risk_review_is_not_asked_again_after_resume(here: World) -> None:
+    payment = await here.pay(amount=Money(600_000, "EUR"))
+    assert payment.status_reason == "risk_review"
+    review = await here.review(payment.id)
+    await here.handle(payment.id).terminate("the server was lost")
+    approval = DecideReviewIn(review_id=review.id, decision="approve", decided_by="ana")
+    await ActivityEnvironment().run(ReviewSteps(here.wired.edge).decide, approval)
+    await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+    payment = await here.until(payment.id, "captured", "requires_review", seconds=10)
+    assert payment.status == "captured"
+
+
+async def test_a_payment_that_ended_after_it_was_listed_is_not_started_again(here: World) -> None:
+    payment = await here.authorize()
+    await here.cancel(payment.id)
+    found = await here.database.write(resume_of, payment.id, here.wired.edge.providers, here.windows)
+    assert found is None
+
+
+async def test_a_refund_that_comes_back_after_the_loss_is_heard_by_its_resumed_workflow(here: World) -> None:
+    payment = await here.pay("pm_card_refundFail")
+    refund = await here.refund(payment.id, 2_000)
+    await here.refund_handle(refund.id).terminate("the server was lost")
+    resumed = await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+    assert resumed.started == (refund.id,)
+    (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
+    await here.route_webhooks()
+    async with asyncio.timeout(12):
+        while (await here.database.read(refunds.load, refund.id)).status != "failed":
+            await asyncio.sleep(0.1)
+
+
+async def test_a_refund_that_can_no_longer_come_back_is_not_resumed(here: World) -> None:
+    payment = await here.pay()
+    refund = await here.refund(payment.id, 2_000)
+    await here.refund_handle(refund.id).terminate("the server was lost")
+    a_month_later = now() + timedelta(days=31)
+    resumed = await resume_all(
+        here.database, here.client, here.wired.edge.providers, here.windows, a_month_later
+    )
+    assert resumed.started == ()
+
+
+def _leave_the_undo_stuck(connection: Connection, payment_id: str) -> None:
+    """As a decided review leaves it: the payment waits, and no question is open."""
+    payments.move(
+        connection,
+        payments.lock(connection, payment_id),
+        "payment.requires_review",
+        now(),
+        to=Status.REQUIRES_REVIEW,
+        reason=StatusReason.COMPENSATION_STUCK,
+    )

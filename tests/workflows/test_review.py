@@ -4,9 +4,13 @@ import asyncio
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
+from temporalio.testing import ActivityEnvironment
 
+from activities.contracts import OpenReviewIn
+from activities.review_steps import ReviewSteps
 from corridor.domain.money import Money
-from corridor.domain.payment import CaptureMethod
+from corridor.domain.payment import CaptureMethod, StatusReason
+from corridor.storage import reviews
 from tests.workflows.world import World
 from workflows.payment import PaymentWorkflow
 
@@ -65,3 +69,25 @@ async def test_a_person_has_a_stuck_void_made_again(here: World, monkeypatch: py
     await here.decide(payment.id, "approve")
     await here.until(payment.id, "canceled")
     assert ("cancel", 10_000) in await here.moved(payment.id)
+
+
+async def test_nobody_is_asked_about_a_payment_that_moved_on(here: World) -> None:
+    payment = await here.pay()
+    wanted = OpenReviewIn(
+        payment_id=payment.id,
+        object_id=payment.id,
+        reason=StatusReason.OUTCOME_UNKNOWN,
+        facts={"effect": f"{payment.id}:sale:1"},
+    )
+    opened = await ActivityEnvironment().run(ReviewSteps(here.wired.edge).open, wanted)
+    assert (opened.review_id, opened.status, opened.sequence) == (None, "captured", payment.sequence)
+    assert await here.database.read(reviews.open_for, payment.id) == []
+
+
+async def test_nobody_is_asked_about_a_refund_that_moved_on(here: World) -> None:
+    payment = await here.pay()
+    refund = await here.refund(payment.id, 1_000)
+    wanted = OpenReviewIn(payment_id=payment.id, object_id=refund.id, reason=StatusReason.OUTCOME_UNKNOWN)
+    opened = await ActivityEnvironment().run(ReviewSteps(here.wired.edge).open, wanted)
+    assert opened.review_id is None
+    assert await here.database.read(reviews.open_for, refund.id) == []

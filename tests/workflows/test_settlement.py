@@ -1,18 +1,23 @@
 """The settlement import: rows that are bad, nobody's, or told twice; imports that run side by side."""
 
 import asyncio
+from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, insert, select
 from temporalio.testing import ActivityEnvironment
 
-from activities.contracts import BatchesIn, ImportPageIn
+from activities.contracts import BatchesIn, BatchIn, ImportPageIn, SettleIn
+from activities.settle_step import SettleStep
 from activities.settlement_steps import SettlementSteps, Tidings
 from corridor.domain.money import Money
-from corridor.domain.settlement import BadRow, SettlementPage
+from corridor.domain.settlement import BadRow, SettlementBatch, SettlementPage
+from corridor.ledger import store
+from corridor.storage import settlement
 from corridor.storage.ledger_tables import postings
 from corridor.storage.tables import settlement_batches, settlement_lines
-from tests.workflows.world import BriefStripe, World
+from tests.workflows.world import BriefStripe, World, now
+from workflows import names
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -123,3 +128,68 @@ def _count(connection: Connection, kind: str) -> int:
 
 def _batch_states(connection: Connection) -> set[str]:
     return set(connection.execute(select(settlement_batches.c.state)).scalars())
+
+
+async def test_a_second_row_of_a_settled_payment_waits_in_suspense(here: World) -> None:
+    payment = await here.pay()
+    (await here.control.post("/control/settle")).raise_for_status()
+    steps = SettlementSteps(
+        here.wired.edge, Tidings(here.client, names.payment_workflow_id(""), names.SETTLEMENT_FACT)
+    )
+    run = ActivityEnvironment().run
+    (batch_id,) = (await run(steps.find_batches, BatchesIn(provider="stripe"))).batch_ids
+    await run(steps.import_page, ImportPageIn(provider="stripe", batch_id=batch_id))
+    await here.database.write(_add_twin_of_the_charge)
+    await run(steps.close_batch, BatchIn(provider="stripe", batch_id=batch_id))
+    await here.until(payment.id, "settled")
+    await here.handle(payment.id).result()
+    assert (await here.database.read(_count, "settle"), await here.database.read(_count, "adjustment")) == (
+        1,
+        1,
+    )
+    assert len(await here.database.read(_lines, "unmatched")) == 1
+    assert await here.database.read(_lines, "signaled") == []
+
+
+async def test_a_row_told_to_a_payment_that_ended_without_it_waits_in_suspense(here: World) -> None:
+    failed = await here.pay("pm_card_visa_chargeDeclined")
+    await here.pay()
+    (await here.control.post("/control/settle")).raise_for_status()
+    steps = SettlementSteps(here.wired.edge, Tidings(here.client, "nobody-", "settlement_fact"))
+    run = ActivityEnvironment().run
+    (batch_id,) = (await run(steps.find_batches, BatchesIn(provider="stripe"))).batch_ids
+    await run(steps.import_page, ImportPageIn(provider="stripe", batch_id=batch_id))
+    (line_id,) = await here.database.read(_charge_lines)
+    wanted = SettleIn(payment_id=failed.id, provider="stripe", line_id=line_id)
+    first = await run(SettleStep(here.wired.edge).settle, wanted)
+    again = await run(SettleStep(here.wired.edge).settle, wanted)
+    assert first == again and first.status == "failed"
+    assert [posting.kind for posting in first.postings] == ["adjustment"]
+    assert await here.database.read(_lines, "unmatched") == [line_id]
+    assert (await here.database.read(store.balance, "suspense/EUR")).minor == -10_000
+
+
+async def test_a_payout_paid_long_after_it_was_made_is_still_looked_for(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payout is listed by its creation, but is complete only when paid: behind newer ones that were quicker."""
+    made = now()
+    newer = SettlementBatch(
+        batch_id="po_newer", total=Money(1, "EUR"), status="paid", arrives_at=made, created_at=made
+    )
+    await here.database.write(settlement.know_batch, "stripe", newer)
+    slow = newer.model_copy(update={"batch_id": "po_slow", "created_at": made - timedelta(days=10)})
+
+    async def batches(_: BriefStripe, since: datetime) -> tuple[SettlementBatch, ...]:
+        return tuple(batch for batch in (slow, newer) if batch.created_at >= since)
+
+    monkeypatch.setattr(BriefStripe, "settlement_batches", batches)
+    steps = SettlementSteps(here.wired.edge, Tidings(here.client, "nobody-", "settlement_fact"))
+    found = await ActivityEnvironment().run(steps.find_batches, BatchesIn(provider="stripe"))
+    assert "po_slow" in found.batch_ids
+
+
+def _add_twin_of_the_charge(connection: Connection) -> None:
+    row = connection.execute(select(settlement_lines).where(settlement_lines.c.kind == "charge")).one()
+    twin = {**row._asdict(), "line_id": "txn_twin", "body": {**row.body, "line_id": "txn_twin"}}
+    connection.execute(insert(settlement_lines).values(**twin))
