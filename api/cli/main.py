@@ -71,8 +71,12 @@ def up(
 
 @app.command()
 def demo(
-    orders: Annotated[int | None, typer.Option(min=1, help="How many; default: all of the order file.")] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Empty; default: a new temporary one.")] = None,
+    orders: Annotated[
+        int | None, typer.Option(min=1, help="How many before the closing ones; default: all.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Empty; default: a new temporary one.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running after the report.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,9 @@ from corridor.storage import merchants
 from corridor.storage.database import Database, DatabaseUnavailable
 
 
-def create(given: Mapping[str, object], name: str, country: str, settle_currency: str, *, as_json: bool) -> ExitCode:
+def create(
+    given: Mapping[str, object], name: str, country: str, settle_currency: str, *, as_json: bool
+) -> ExitCode:
     """Make a merchant with one secret key, printed once and never again."""
     if len(country) != 2 or not country.isalpha() or not is_currency(settle_currency.upper()):
         output.talk("corridor: a country has two letters (DE), a currency is an ISO 4217 code (EUR)")

@@ -1,0 +1,157 @@
+"""A merchant's careful backend: it names every request with a key and repeats it until there is an answer.
+
+It repeats what the API calls repeatable (`retry: same_key`), broken connections, 429 and 5xx, always with the same
+key and the same bytes, and remembers every answer, so that later repeats can be compared byte for byte.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+Json = dict[str, Any]
+
+GIVE_UP_SECONDS = 120.0
+LONGEST_PAUSE_SECONDS = 2.0
+REPEATS = 4
+POLL_SECONDS = (0.3, 0.5, 1.0)
+
+
+class NoAnswer(Exception):
+    """Repeats did not lead to an answer in time; the text names the request."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A final answer. `seconds` counts from the first send, `sends` how often it took."""
+
+    status: int
+    body: bytes
+    seconds: float
+    sends: int
+
+    @property
+    def document(self) -> Json:
+        found: Json = json.loads(self.body)
+        return found
+
+    @property
+    def code(self) -> str | None:
+        """The stable code of a problem, None for a success."""
+        return self.document.get("code") if self.status >= 400 else None
+
+
+@dataclass
+class Sent:
+    """One request that was answered for good, and every answer it got."""
+
+    shop: "Shop"
+    path: str
+    body: bytes
+    key: str
+    answers: list[Answer] = field(default_factory=list)
+
+
+@dataclass
+class Shop:
+    """One merchant's (or operator's) connection to the API."""
+
+    name: str
+    http: httpx.AsyncClient
+    api_key: str
+    sent: dict[str, Sent] = field(default_factory=dict)
+
+    async def post(self, path: str, body: Json, key: str) -> Answer:
+        """Send until there is an answer that is not "try the same again". Raises `NoAnswer`."""
+        content = json.dumps(body).encode()
+        answer = await self._send(path, content, key)
+        record = self.sent.setdefault(key, Sent(self, path, content, key))
+        if content == record.body:
+            record.answers.append(answer)
+        return answer
+
+    async def repeat(self, sent: Sent) -> Answer:
+        """The same request once more."""
+        answer = await self._send(sent.path, sent.body, sent.key)
+        sent.answers.append(answer)
+        return answer
+
+    async def get(self, path: str, **query: str | int) -> Json:
+        """Read, patiently. Raises `NoAnswer`."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < GIVE_UP_SECONDS:
+            try:
+                answer = await self.http.get(path, params=query, headers=self._headers())
+            except httpx.TransportError:
+                await asyncio.sleep(POLL_SECONDS[0])
+                continue
+            if answer.status_code not in (429, 500, 502, 503):
+                answer.raise_for_status()
+                found: Json = answer.json()
+                return found
+            await asyncio.sleep(_pause(answer))
+        raise NoAnswer(f"{self.name}: GET {path}")
+
+    async def until(self, path: str, claim: Callable[[Json], bool], seconds: float) -> Json:
+        """Read until `claim` is true of the object. Raises `NoAnswer` with what it was last."""
+        begun, polls = time.monotonic(), 0
+        while not claim(found := await self.get(path)):
+            if time.monotonic() - begun > seconds:
+                raise NoAnswer(f"{self.name}: {path} was still {found.get('status')} after {seconds:.0f} s")
+            await asyncio.sleep(POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)])
+            polls += 1
+        return found
+
+    async def _send(self, path: str, content: bytes, key: str) -> Answer:
+        begun, sends = time.monotonic(), 0
+        while time.monotonic() - begun < GIVE_UP_SECONDS:
+            sends += 1
+            try:
+                answer = await self.http.post(path, content=content, headers=self._headers(key))
+            except httpx.TransportError:
+                await asyncio.sleep(POLL_SECONDS[min(sends, len(POLL_SECONDS)) - 1])
+                continue
+            if not _asks_for_repeat(answer):
+                return Answer(answer.status_code, answer.content, time.monotonic() - begun, sends)
+            await asyncio.sleep(_pause(answer))
+        raise NoAnswer(f"{self.name}: POST {path} with key {key}")
+
+    def _headers(self, key: str | None = None) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        if key is not None:
+            headers |= {"Idempotency-Key": key, "Content-Type": "application/json"}
+        return headers
+
+
+def _asks_for_repeat(answer: httpx.Response) -> bool:
+    """Every 5xx, also one that is no problem document: a server that is going down is cut off in mid-answer."""
+    if answer.status_code < 400:
+        return False
+    return answer.status_code == 429 or answer.status_code >= 500 or answer.json().get("retry") == "same_key"
+
+
+def _pause(answer: httpx.Response) -> float:
+    return min(float(answer.headers.get("retry-after", "0.5")), LONGEST_PAUSE_SECONDS)
+
+
+async def repeat_all(shops: list[Shop], at_once: int = 8) -> list[Sent]:
+    """Send every request that was carried out again, until each has two final answers to compare (202 is none)."""
+    gate = asyncio.Semaphore(at_once)
+    carried_out = [
+        sent for shop in shops for sent in shop.sent.values() if any(a.status < 300 for a in sent.answers)
+    ]
+
+    async def again(sent: Sent) -> None:
+        async with gate:
+            await sent.shop.repeat(sent)
+            for _ in range(REPEATS):
+                if sum(answer.status != 202 for answer in sent.answers) > 1:
+                    return
+                await sent.shop.repeat(sent)
+
+    await asyncio.gather(*map(again, carried_out))
+    return carried_out
