@@ -1,0 +1,1 @@
+"""Figures the code is held to: `python -m benchmarks`, or `make bench`."""
