@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from corridor.domain.failure import Refusal, Refused, broken, invariant
+from corridor.domain.failure import broken, invariant
 from corridor.domain.money import Money
 from corridor.domain.quote import slippage_bps
-from corridor.fx.port import MidRate, Offer, OfferProblem
+from corridor.fx.port import MidRate, NoOffer, Offer, OfferProblem
 from corridor.fx.view import plain, rfc3339
 
 RULE = "best_execution.1"
@@ -26,6 +26,7 @@ class Guards:
 
 
 DEFAULT_GUARDS = Guards()
+_PASSING = (OfferProblem.SILENT, OfferProblem.UNREACHABLE, OfferProblem.FAILED)
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,10 @@ def choose(inquiry: Inquiry, answers: Sequence[Answer]) -> Chosen:
     judged = [_judged(inquiry, answer) for answer in answers]
     usable = [answer for answer in judged if answer.problem is None]
     if not usable:
-        raise Refused(
-            Refusal.RATE_UNAVAILABLE,
+        raise NoOffer(
             f"nobody offers {inquiry.sell.currency}/{inquiry.buy_currency} for this amount and lock time now",
-            {"considered": [f"{answer.provider}: {answer.problem}" for answer in judged]},
+            [f"{answer.provider}: {answer.problem}" for answer in judged],
+            passing=any(answer.problem in _PASSING for answer in judged),
         )
     winner = min(usable, key=_cost)
     evidence = [_evidence(inquiry, answer, answer is winner) for answer in judged]

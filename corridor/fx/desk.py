@@ -1,5 +1,6 @@
 """The desk: one place to ask what a conversion costs now, from reference rates and liquidity providers."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,8 +12,11 @@ from corridor.domain.quote import Quote
 from corridor.fx.best_execution import Chosen
 from corridor.fx.ecb import EcbRates
 from corridor.fx.market import Market
-from corridor.fx.port import LiquidityProvider
+from corridor.fx.port import LiquidityProvider, MidRate, NoOffer
 from corridor.fx.quoting import DEADLINE_SECONDS, best_offer, build_quote
+
+PAUSES_SECONDS = (0.2, 0.6)
+"""Before the market is asked again; with the deadlines it stays well inside the step that asks."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,23 @@ class Desk:
     """How long a quote waits for the slowest provider; a provider that is later is recorded as silent."""
 
     async def ask(self, sell: Money, buy_currency: str, lock_seconds: int, now: datetime) -> Chosen:
-        """The best offer with every answer as evidence. Raises `Refused(RATE_UNAVAILABLE)`."""
+        """The best offer with every answer as evidence. Raises `Refused(RATE_UNAVAILABLE)`.
+
+        A moment in which nobody could be reached must not cost a sale: it is asked again, a few times.
+        """
         reference = self.rates.rate(sell.currency, buy_currency, self.market.day(now))
+        for pause_seconds in PAUSES_SECONDS:
+            try:
+                return await self._ask_once(sell, buy_currency, lock_seconds, reference, now)
+            except NoOffer as nobody:
+                if not nobody.passing:
+                    raise
+            await asyncio.sleep(pause_seconds)
+        return await self._ask_once(sell, buy_currency, lock_seconds, reference, now)
+
+    async def _ask_once(
+        self, sell: Money, buy_currency: str, lock_seconds: int, reference: MidRate, now: datetime
+    ) -> Chosen:
         return await best_offer(
             self.providers,
             reference,

@@ -52,6 +52,14 @@ class OfferUnavailable(Exception):
         self.detail = detail
 
 
+class NoOffer(Refused):
+    """Nobody offers this conversion now. `passing`: somebody was out of reach, so asking again may help."""
+
+    def __init__(self, detail: str, considered: list[str], passing: bool) -> None:
+        super().__init__(Refusal.RATE_UNAVAILABLE, detail, {"considered": considered})
+        self.passing = passing
+
+
 class AcceptUnknown(Exception):
     """The acceptance may have reached the provider. Ask again with the same reference, never another provider."""
 
