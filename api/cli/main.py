@@ -48,6 +48,9 @@ def up(
         int | None, typer.Option(min=0, max=65535, help="First of several; 0: none.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Worker processes.")] = None,
+    market_day: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD or `newest`: use that day's rates as if it were today.")
+    ] = None,
     no_sandbox: Annotated[bool, typer.Option("--no-sandbox", help="Talk to real providers only.")] = False,
 ) -> None:
     """Run the whole stack on this machine until Ctrl-C.
@@ -56,7 +59,7 @@ def up(
     """
     from api.cli import up as command
 
-    given = {
+    given: dict[str, object] = {
         "data_dir": data_dir,
         "api_port": port,
         "temporal_port": temporal_port,
@@ -66,6 +69,11 @@ def up(
         "metrics_port": metrics_port,
         "workers": workers,
     }
+    if market_day is not None:
+        try:
+            given["market_day"] = command.market_day(market_day)
+        except ValueError:
+            raise typer.BadParameter("a day is written YYYY-MM-DD, or `newest`") from None
     raise typer.Exit(command.run({k: v for k, v in given.items() if v is not None}, sandbox=not no_sandbox))
 
 

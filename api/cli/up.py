@@ -3,19 +3,40 @@
 import signal
 import threading
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from types import FrameType
 
 from api.cli import output
 from api.cli.exit_codes import ExitCode
+from corridor.fx.ecb import EcbRates
 from corridor.runtime import settings
 from corridor.runtime.ports import PortTaken
 from corridor.runtime.process import ChildFailed
+from corridor.runtime.settings import Settings
 from corridor.runtime.stack import AlreadyRunning, Stack
 from corridor.runtime.temporal_server import ServerMissing
 
 
 class _Stopped(BaseException):
     """A signal arrived while the stack was still starting. Not an `Exception`: no handler may swallow it."""
+
+
+def market_day(text: str) -> date:
+    """A published day as `YYYY-MM-DD`, or `newest`: the last one in the installed rates. Raises `ValueError`."""
+    return EcbRates().newest_day() if text == "newest" else date.fromisoformat(text)
+
+
+def rates_in_force(loaded: Settings, now: datetime) -> str:
+    """Which day's rates conversions are held to; said at every start, because it decides whether any is possible."""
+    newest = EcbRates(max_age_days=loaded.rate_max_age_hours // 24).newest_day()
+    if loaded.market_day is not None:
+        return f"market day: {loaded.market_day}, fixed by a setting; rates of that day are used as if it were today"
+    if (now.astimezone(UTC).date() - newest).days * 24 > loaded.rate_max_age_hours:
+        return (
+            f"market day: today, but the newest installed rates are of {newest}: conversions will be refused. "
+            "Update the rates, or start with --market-day newest to try things out"
+        )
+    return f"market day: today; the newest installed rates are of {newest}"
 
 
 def run(given: Mapping[str, object], *, sandbox: bool) -> ExitCode:
@@ -31,11 +52,13 @@ def run(given: Mapping[str, object], *, sandbox: bool) -> ExitCode:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
-    stack = Stack(settings.load(**given), sandbox=sandbox, say=output.talk)
+    loaded = settings.load(**given)
+    stack = Stack(loaded, sandbox=sandbox, say=output.talk)
     try:
         stack.start()
         starting = False
         output.pairs(stack.addresses())
+        output.talk(rates_in_force(loaded, datetime.now(UTC)))
         output.talk("Ctrl-C stops everything")
         asked_to_stop.wait()
     except _Stopped:

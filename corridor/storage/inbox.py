@@ -5,15 +5,12 @@ stored → routed (a workflow was told) | confirmed (we knew already) | unmatche
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, insert
 from sqlalchemy.exc import IntegrityError
 
 from corridor.domain.outcome import Frozen
 from corridor.storage.tables import provider_events
-
-InboxRow = Row[Any]
 
 
 class InboxState(StrEnum):
@@ -55,33 +52,3 @@ def store(connection: Connection, new: NewProviderEvent, now: datetime) -> bool:
     except IntegrityError:
         return False
     return True
-
-
-def due(connection: Connection, now: datetime, limit: int) -> list[InboxRow]:
-    """Stored events whose next try is due, oldest first; rows another relay holds are skipped on PostgreSQL."""
-    query = (
-        select(provider_events)
-        .where(provider_events.c.state == InboxState.STORED, provider_events.c.due_at <= now)
-        .order_by(provider_events.c.due_at, provider_events.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return list(connection.execute(query).all())
-
-
-def mark(connection: Connection, event_id: str, state: InboxState) -> None:
-    """The event needs no more tries."""
-    connection.execute(
-        update(provider_events)
-        .where(provider_events.c.id == event_id)
-        .values(state=state, tries=provider_events.c.tries + 1)
-    )
-
-
-def try_later(connection: Connection, event_id: str, due_at: datetime) -> None:
-    """Nobody's yet (a webhook may overtake our own commit): look again at `due_at`."""
-    connection.execute(
-        update(provider_events)
-        .where(provider_events.c.id == event_id)
-        .values(due_at=due_at, tries=provider_events.c.tries + 1)
-    )

@@ -14,7 +14,7 @@ from corridor.domain.money import Money
 from corridor.domain.outcome import Frozen
 from corridor.domain.payment import CaptureMethod, Status, StatusReason, advance
 from corridor.storage import events, idempotency
-from corridor.storage.records import Json, money_view, time_view
+from corridor.storage.records import Json, former, money_view, time_view
 from corridor.storage.tables import payments
 
 PaymentRow = Row[Any]
@@ -156,7 +156,7 @@ def move(
         .values(**changes, sequence=row.sequence + 1, updated_at=now)
         .returning(payments)
     ).one()
-    _append(connection, moved, event_type, _previous(row, moved), now)
+    _append(connection, moved, event_type, former(snapshot(row), snapshot(moved)), now)
     if row.status == Status.PROCESSING and moved.status != Status.PROCESSING:
         _freeze_answer(connection, moved)
     return moved
@@ -174,16 +174,6 @@ def _append(connection: Connection, row: PaymentRow, event_type: str, previous: 
         previous=previous,
         now=now,
     )
-
-
-def _previous(before: PaymentRow, after: PaymentRow) -> Json:
-    """The fields of the snapshot that changed, with their former values."""
-    old, new = snapshot(before), snapshot(after)
-    return {
-        name: old[name]
-        for name in old
-        if old[name] != new[name] and name not in ("last_sequence", "updated_at")
-    }
 
 
 def _freeze_answer(connection: Connection, row: PaymentRow) -> None:

@@ -19,3 +19,13 @@ def time_view(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def former(old: Json, new: Json) -> Json:
+    """The fields that changed between two views of an object, with their former values; what always changes is left
+    out. An event carries it beside the new view."""
+    return {
+        name: old[name]
+        for name in old
+        if old[name] != new[name] and name not in ("last_sequence", "updated_at")
+    }

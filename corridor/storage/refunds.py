@@ -20,7 +20,7 @@ from corridor.domain.payment import (
     require,
 )
 from corridor.storage import events, idempotency, payments
-from corridor.storage.records import Json, money_view, time_view
+from corridor.storage.records import Json, former, money_view, time_view
 from corridor.storage.tables import refunds
 
 RefundRow = Row[Any]
@@ -231,7 +231,7 @@ def _change(
         .values(**changes, sequence=row.sequence + 1, updated_at=now)
     )
     moved = load(connection, row.id)
-    _append(connection, moved, event_type, _previous(row, moved), now)
+    _append(connection, moved, event_type, former(snapshot(row), snapshot(moved)), now)
     return moved
 
 
@@ -247,13 +247,3 @@ def _append(connection: Connection, row: RefundRow, event_type: str, previous: J
         previous=previous,
         now=now,
     )
-
-
-def _previous(before: RefundRow, after: RefundRow) -> Json:
-    """The fields of the snapshot that changed, with their former values."""
-    old, new = snapshot(before), snapshot(after)
-    return {
-        name: old[name]
-        for name in old
-        if old[name] != new[name] and name not in ("last_sequence", "updated_at")
-    }

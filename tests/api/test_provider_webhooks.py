@@ -9,7 +9,6 @@ import httpx
 from sqlalchemy import select
 
 from corridor.storage import inbox
-from corridor.storage.inbox import InboxState
 from corridor.storage.tables import provider_events
 from tests.api.conftest import WEBHOOK_SECRET, Stand
 
@@ -96,16 +95,3 @@ async def test_body_beyond_a_mebibyte_is_refused(small_stand: Stand) -> None:
 async def test_unknown_provider_is_not_found(small_stand: Stand) -> None:
     answer = await small_stand.http.post("/v1/provider_webhooks/paypal", content=b"{}")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-
-
-async def test_inbox_gives_due_events_until_they_are_marked(stand: Stand) -> None:
-    for number in (1, 2, 3):
-        await send(stand, event(stand, number))
-    now = stand.clock()
-    first, second, third = await stand.database.write(inbox.due, now, 10)
-    await stand.database.write(inbox.mark, first.id, InboxState.ROUTED)
-    stand.clock.advance(30)
-    await stand.database.write(inbox.try_later, second.id, stand.clock())
-    assert [row.id for row in await stand.database.write(inbox.due, now, 10)] == [third.id]
-    later = await stand.database.write(inbox.due, stand.clock(), 10)
-    assert [(row.id, row.tries) for row in later] == [(third.id, 0), (second.id, 1)]
