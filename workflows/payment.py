@@ -1,6 +1,6 @@
 """PaymentWorkflow: one payment from acceptance to settlement; reads top to bottom as its story.
 
-The payment's status decides what happens next (`_STAGES`), so a payment resumed from the database after its history
+The payment's status decides what happens next (see `_carry`), so a payment resumed from the database after its history
 was lost walks the same path as one that was never interrupted. Handlers only record; one coroutine acts.
 """
 
@@ -43,11 +43,15 @@ from workflows.payment_state import PaymentState
 from workflows.steps import local
 from workflows.tickets import Ticket, Tickets
 
-UNDO = {Operation.AUTHORISE: Operation.VOID, Operation.SALE: Operation.VOID}
+UNDO = {
+    Operation.AUTHORISE: Operation.VOID,
+    Operation.SALE: Operation.VOID,
+    Operation.CAPTURE: Operation.VOID,
+}
 """What each step that may move money is undone by; the plan is kept before the step is taken (`self.state.plan`).
 
-Undo means: look first, and void what exists. A capture has no undo here: the money is the merchant's, and giving it
-back is a refund, with its own object and limits.
+Undo means: void what the provider still holds, and look at what the step itself became. A capture that went through
+is not undone here: the money is the merchant's, and giving it back is a refund, with its own object and limits.
 """
 MAXIMUM_ATTEMPTS = 2
 """Attempts proven never to have reached the provider before the payment is given up."""
@@ -154,12 +158,12 @@ class PaymentWorkflow:
         if self.state.number(plan.operation) < MAXIMUM_ATTEMPTS:
             self.state.plan = await declare(self.state, plan.operation, plan.amount)
             await self._execute(self.state.plan)
-        elif plan.operation in UNDO:
-            await move(self.state, Status.FAILED, StatusReason.NOT_SENT)
-        else:
+        elif plan.operation is Operation.CAPTURE:
             await ask_person(
                 self.state, StatusReason.OUTCOME_UNKNOWN, {"effect": plan.effect_key, "finding": "not sent"}
             )
+        else:
+            await move(self.state, Status.FAILED, StatusReason.NOT_SENT)
 
     # --- requires_action: the buyer is at the bank's page ------------------------------------------------------
 
@@ -321,7 +325,7 @@ class PaymentWorkflow:
         """True when the provider proves that nothing is held any more."""
         plan = self.state.current_plan()
         for seconds in (*retry_seconds, None):
-            void = await declare(self.state, Operation.VOID, plan.amount)
+            void = await declare(self.state, UNDO[plan.operation], plan.amount)
             executed = await carry_out(void, self.hints)
             if executed.outcome is Outcome.APPROVED:
                 return True
