@@ -13,6 +13,7 @@ def document(data: object) -> None:
 def line(text: str) -> None:
     """A line of data on stdout."""
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()  # a command that stays up must not keep its addresses to itself
 
 
 def talk(text: str) -> None:
