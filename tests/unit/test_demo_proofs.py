@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from api.cli.demo import proofs
+from api.cli.audit import proofs
+from api.cli.audit.evidence import Effect, Movement, Paid, Posted, Received, Returned, Told
+from api.cli.audit.proofs import Proof
+from api.cli.demo import proofs as demo_proofs
 from api.cli.demo.drive import Tale
-from api.cli.demo.evidence import Effect, Movement, Paid, Posted, Received, Returned, Told
 from api.cli.demo.orders import SELLERS, Order
-from api.cli.demo.proofs import Proof
 from api.cli.demo.shop import Answer, Sent, Shop
 from corridor.domain.money import Money
 from corridor.ledger.report import Fault, FaultKind, OpenItem, Report
@@ -217,7 +218,7 @@ PAID = Paid(
 
 
 def test_an_order_that_ended_as_told_is_proven() -> None:
-    assert proofs.endings_are_as_told([Tale(order(), "pay_1")], [PAID], []).holds
+    assert demo_proofs.endings_are_as_told([Tale(order(), "pay_1")], [PAID], []).holds
     assert proofs.nothing_is_left_open([PAID], [REFUND]).holds
 
 
@@ -233,40 +234,40 @@ def test_an_order_that_ended_as_told_is_proven() -> None:
     ],
 )
 def test_another_ending_is_named(change: dict[str, object]) -> None:
-    proof = proofs.endings_are_as_told([Tale(order(), "pay_1")], [replace(PAID, **change)], [])
+    proof = demo_proofs.endings_are_as_told([Tale(order(), "pay_1")], [replace(PAID, **change)], [])
     assert_contradicted(proof, "ord-1", *change)
 
 
 def test_two_payments_for_one_order_are_named_and_none_too() -> None:
     tale = Tale(order(), "pay_1")
     assert_contradicted(
-        proofs.endings_are_as_told([tale], [PAID, replace(PAID, id="pay_2")], []), "2 payments"
+        demo_proofs.endings_are_as_told([tale], [PAID, replace(PAID, id="pay_2")], []), "2 payments"
     )
-    assert_contradicted(proofs.endings_are_as_told([tale], [], []), "0 payments")
+    assert_contradicted(demo_proofs.endings_are_as_told([tale], [], []), "0 payments")
 
 
 def test_a_payment_nobody_ordered_is_named() -> None:
     stray = replace(PAID, id="pay_9", reference="ord-9")
-    assert_contradicted(proofs.endings_are_as_told([Tale(order(), "pay_1")], [PAID, stray], []), "pay_9")
+    assert_contradicted(demo_proofs.endings_are_as_told([Tale(order(), "pay_1")], [PAID, stray], []), "pay_9")
 
 
 def test_an_order_refused_at_the_door_must_not_become_a_payment() -> None:
     tale = Tale(order("over_limit"))
-    assert proofs.endings_are_as_told([tale], [], []).holds
-    assert_contradicted(proofs.endings_are_as_told([tale], [PAID], []), "1 payments, not 0")
+    assert demo_proofs.endings_are_as_told([tale], [], []).holds
+    assert_contradicted(demo_proofs.endings_are_as_told([tale], [PAID], []), "1 payments, not 0")
 
 
 def test_a_refund_too_many_or_in_another_state_is_named() -> None:
     tale = Tale(order("refund_part_early"), "pay_1", ["rfd_1"])
     refunded = replace(PAID, refunded=eur(600))
-    assert proofs.endings_are_as_told([tale], [refunded], [REFUND]).holds
+    assert demo_proofs.endings_are_as_told([tale], [refunded], [REFUND]).holds
     for refunds in ([], [REFUND, replace(REFUND, id="rfd_2")], [replace(REFUND, status="failed")]):
-        assert_contradicted(proofs.endings_are_as_told([tale], [refunded], refunds), "refunds")
+        assert_contradicted(demo_proofs.endings_are_as_told([tale], [refunded], refunds), "refunds")
 
 
 def test_what_surprised_the_merchant_is_a_counterexample() -> None:
     tale = Tale(order(), "pay_1", surprise="cancel was answered 500")
-    assert_contradicted(proofs.endings_are_as_told([tale], [PAID], []), "answered 500")
+    assert_contradicted(demo_proofs.endings_are_as_told([tale], [PAID], []), "answered 500")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,7 @@ def sent(*answers: tuple[int, bytes]) -> Sent:
 
 
 def test_the_same_bytes_twice_are_proven_and_not_yet_is_no_answer() -> None:
-    assert proofs.repeats_are_equal([sent((202, b"a"), (201, b"b"), (201, b"b"))]).holds
+    assert demo_proofs.repeats_are_equal([sent((202, b"a"), (201, b"b"), (201, b"b"))]).holds
 
 
 @pytest.mark.parametrize(
@@ -309,7 +310,7 @@ def test_the_same_bytes_twice_are_proven_and_not_yet_is_no_answer() -> None:
 def test_other_bytes_another_status_or_no_second_answer_are_named(
     answers: tuple[tuple[int, bytes], ...],
 ) -> None:
-    assert_contradicted(proofs.repeats_are_equal([sent(*answers)]), "ord-1")
+    assert_contradicted(demo_proofs.repeats_are_equal([sent(*answers)]), "ord-1")
 
 
 EVENTS = tuple(Told(f"evt_{n}", "mer_1", "pay_1", n, position=n + 10) for n in (1, 2, 3))

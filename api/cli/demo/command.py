@@ -13,11 +13,13 @@ from pathlib import Path
 import httpx
 
 from api.cli import output
-from api.cli.demo import installation, orders, proofs, report
+from api.cli.audit import proofs
+from api.cli.audit.evidence import Evidence, gather
+from api.cli.audit.histories import Histories, replay_all
+from api.cli.demo import installation, orders, report
+from api.cli.demo import proofs as demo_proofs
 from api.cli.demo.disturb import Disturbance, disturb
 from api.cli.demo.drive import Market, drive
-from api.cli.demo.evidence import Evidence, gather
-from api.cli.demo.histories import Histories, replay_all
 from api.cli.demo.installation import Keys
 from api.cli.demo.progress import Screen
 from api.cli.demo.quiet import Moving, until_quiet
@@ -199,8 +201,8 @@ def _proofs(made: Run, evidence: Evidence, histories: Histories) -> tuple[proofs
         proofs.books_agree(evidence.movements, evidence.effects, evidence.postings),
         proofs.fees_and_payouts_agree(evidence.movements, evidence.postings, evidence.batches),
         proofs.nothing_is_left_open(evidence.payments, evidence.refunds),
-        proofs.endings_are_as_told(made.market.tales, evidence.payments, evidence.refunds),
-        proofs.repeats_are_equal(made.sent),
+        demo_proofs.endings_are_as_told(made.market.tales, evidence.payments, evidence.refunds),
+        demo_proofs.repeats_are_equal(made.sent),
         proofs.events_have_no_gap(evidence.events, sequences),
         proofs.webhooks_arrived(evidence.received, evidence.events, names),
         proofs.histories_replay(histories.replayed, _workflow_ids(evidence)),

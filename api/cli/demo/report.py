@@ -10,11 +10,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from api.cli.audit.evidence import Evidence, Paid, Posted
+from api.cli.audit.histories import Retries
+from api.cli.audit.proofs import Proof
 from api.cli.demo.disturb import Disturbance
 from api.cli.demo.drive import Tale
-from api.cli.demo.evidence import Evidence, Paid, Posted
-from api.cli.demo.histories import Retries
-from api.cli.demo.proofs import Proof
 from corridor.domain.money import Money
 from corridor.domain.payment import RefundStatus
 

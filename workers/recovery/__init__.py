@@ -1,0 +1,1 @@
+"""Disaster recovery: what was lost is rebuilt from what was kept."""
