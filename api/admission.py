@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
+from corridor.domain.accepted import NewPayment
 from corridor.domain.failure import Refusal, Refused
 from corridor.risk.decide import Verdict, judge_amount
 from corridor.risk.policy import Policies
 from corridor.risk.valuation import Valuation, unvalued
-from corridor.storage.payments import NewPayment
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from api.gateway import Gateway
+from corridor.domain.accepted import NewPayment
 from corridor.domain.money import Money
 from corridor.domain.quote import Quote
 from corridor.providers.registry import Registry
 from corridor.runtime.settings import Settings
 from corridor.storage.database import Database
-from corridor.storage.payments import NewPayment
 from corridor.storage.sealing import Sealer
 
 

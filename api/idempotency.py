@@ -19,6 +19,7 @@ from sqlalchemy import Connection, select
 from api.auth import AnyCaller
 from api.dependencies import ApiDependencies
 from api.problems import MEDIA_TYPE, Problem
+from corridor.domain.accepted import Asked
 from corridor.domain.failure import Refusal, Refused
 from corridor.storage import idempotency
 from corridor.storage.database import DatabaseUnavailable
@@ -54,6 +55,11 @@ class Once:
     def fingerprint(self) -> str:
         """SHA-256 of the canonical form (RFC 8785) of what was asked for; only for a request that is valid."""
         return hashlib.sha256(rfc8785.dumps(self.asked)).hexdigest()
+
+    @property
+    def as_asked(self) -> Asked:
+        """What the object this request makes keeps of it."""
+        return Asked(idempotency_key=self.key, fingerprint=self.fingerprint)
 
     def claim(self, connection: Connection, resource_id: str, now: datetime) -> Claim | Replay:
         return idempotency.claim(connection, self.scope, self.key, self.fingerprint, resource_id, now)

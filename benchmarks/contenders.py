@@ -12,12 +12,13 @@ from temporalio.common import WorkflowIDConflictPolicy
 
 from api.gateway import TemporalGateway
 from benchmarks import bare
+from corridor.domain.accepted import NewPayment
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.settlement import SettlementLine
 from corridor.storage import idempotency, payments, settlement
 from corridor.storage.database import Database
-from corridor.storage.payments import NewPayment, PaymentRow
+from corridor.storage.payments import PaymentRow
 from workflows import names
 from workflows.messages import SettlementFact
 

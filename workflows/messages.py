@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from activities.contracts import EffectPlan
+from corridor.domain.accepted import NewPayment, NewRefund
 from corridor.domain.money import Money
 from corridor.domain.outcome import Frozen
 from corridor.domain.payment import RefundStatus, Status, StatusReason
@@ -22,6 +23,9 @@ class PaymentStart(Frozen):
     settle_within_seconds: int
     action_window_seconds: int
     """How long a buyer may take for a challenge before the attempt is abandoned."""
+    accepted: NewPayment | None = None
+    """All that the payment's row was made of: read by nobody here, it is the second copy of what was accepted."""
+    accepted_at: datetime | None = None
     resume: "Resume | None" = None
 
 
@@ -98,6 +102,8 @@ class RefundStart(Frozen):
     payment_id: str
     merchant_id: str
     amount: Money
+    accepted: NewRefund | None = None
+    accepted_at: datetime | None = None
     resume: bool = False
 
 

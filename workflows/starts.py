@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
+from corridor.domain.accepted import Asked, NewPayment, NewRefund
 from corridor.domain.money import Money
-from corridor.domain.payment import Status
+from corridor.domain.payment import CaptureMethod, Status
 from workflows import names
 from workflows.messages import PaymentStart, RefundStart
 
@@ -49,7 +50,38 @@ def payment_start(row: Row, windows: Windows = DEFAULT_WINDOWS) -> PaymentStart:
         corridor=row.corridor,
         settle_within_seconds=windows.settle_within_seconds,
         action_window_seconds=windows.action_window_seconds,
+        accepted=accepted_payment(row),
+        accepted_at=row.created_at,
     )
+
+
+def accepted_payment(row: Row) -> NewPayment:
+    """What the row was made of when it was accepted; later changes to the row are not in it."""
+    return NewPayment(
+        id=row.id,
+        merchant_id=row.merchant_id,
+        amount=Money(row.amount_minor, row.currency),
+        settle_currency=row.settle_currency,
+        source_country=row.source_country,
+        destination_country=row.destination_country,
+        payment_token=row.payment_token,
+        instrument=row.instrument,
+        capture_method=CaptureMethod(row.capture_method),
+        payer_reference=row.payer_reference,
+        merchant_reference=row.merchant_reference,
+        return_url=row.return_url,
+        quote_id=row.quote_id,
+        slippage_max_bps=row.slippage_max_bps,
+        slippage_policy=row.slippage_policy,
+        metadata=row.extra,
+        asked=_asked(row),
+    )
+
+
+def _asked(row: Row) -> Asked | None:
+    if row.idempotency_key is None:
+        return None
+    return Asked(idempotency_key=row.idempotency_key, fingerprint=row.request_fingerprint)
 
 
 def payment_search_attributes(row: Row) -> TypedSearchAttributes:
@@ -101,6 +133,21 @@ def refund_start(row: Row) -> RefundStart:
         payment_id=row.payment_id,
         merchant_id=row.merchant_id,
         amount=Money(row.amount_minor, row.currency),
+        accepted=accepted_refund(row),
+        accepted_at=row.created_at,
+    )
+
+
+def accepted_refund(row: Row) -> NewRefund:
+    """What the row was made of when it was accepted."""
+    return NewRefund(
+        id=row.id,
+        payment_id=row.payment_id,
+        merchant_id=row.merchant_id,
+        amount=Money(row.amount_minor, row.currency),
+        reason=row.reason,
+        metadata=row.extra,
+        asked=_asked(row),
     )
 
 

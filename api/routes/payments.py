@@ -16,6 +16,7 @@ from api.paging import Cursors, Limit, Position, StartingAfter, listing
 from api.responses import accepted, object_of, ok
 from api.schemas.payment import CaptureInput, NothingInput, PaymentInput, PaymentList, PaymentView
 from api.schemas.problem import problems
+from corridor.domain.accepted import NewPayment
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, checked, new_id
 from corridor.domain.money import Money
@@ -29,7 +30,7 @@ from corridor.storage import idempotency as stored
 from corridor.storage import payments
 from corridor.storage.database import DatabaseUnavailable
 from corridor.storage.idempotency import Replay
-from corridor.storage.payments import NewPayment, PaymentRow
+from corridor.storage.payments import PaymentRow
 from corridor.storage.records import Json
 from workflows import names
 from workflows.messages import CancelCommand, CaptureCommand
@@ -56,7 +57,7 @@ async def create_payment(
     """Collect money from a buyer. The answer waits for the provider's; after the deadline it is 202."""
     begun = time.monotonic()
     await commands.require_available(deps)
-    new = body.order(new_id(Prefix.PAYMENT, deps.clock()), merchant)
+    new = body.order(new_id(Prefix.PAYMENT, deps.clock()), merchant, once.as_asked)
     found = await claiming(deps, _accept, once, new, deps, deps.clock())
     if isinstance(found, Replay):
         return answered(found, replayed=True)

@@ -16,6 +16,7 @@ from api.problems import of_refusal
 from api.responses import accepted, object_of, ok
 from api.schemas.problem import problems
 from api.schemas.refund import RefundInput, RefundList, RefundView
+from corridor.domain.accepted import NewRefund
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, checked, new_id
 from corridor.domain.payment import RefundStatus
@@ -23,7 +24,7 @@ from corridor.storage import idempotency as stored
 from corridor.storage import payments, refunds
 from corridor.storage.database import DatabaseUnavailable
 from corridor.storage.idempotency import Replay
-from corridor.storage.refunds import NewRefund, RefundRow
+from corridor.storage.refunds import RefundRow
 from workflows.messages import RefundAnswer
 
 router = APIRouter(tags=["refunds"])
@@ -126,5 +127,6 @@ def _accept(
         amount=amount,
         reason=body.reason,
         metadata=body.metadata,
+        asked=once.as_asked,
     )
     return refunds.accept(connection, new, now)

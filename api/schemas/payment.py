@@ -9,9 +9,9 @@ from api.auth import Merchant
 from api.schemas.country import Country
 from api.schemas.money import Currency, Input, MoneyInput, MoneyView, View
 from api.schemas.text import Identifier, Metadata, Reference, Token
+from corridor.domain.accepted import Asked, NewPayment
 from corridor.domain.outcome import Decline, NextAction
 from corridor.domain.payment import CaptureMethod, Status
-from corridor.storage.payments import NewPayment
 
 
 class CardInput(Input):
@@ -58,7 +58,7 @@ class PaymentInput(Input):
     metadata: Metadata
     wait_seconds: int | None = Field(None, ge=1, le=30, description="wait this long for an answer, then 202")
 
-    def order(self, payment_id: str, merchant: Merchant) -> NewPayment:
+    def order(self, payment_id: str, merchant: Merchant, asked: Asked) -> NewPayment:
         """The payment to accept; what is not in the request comes from the merchant."""
         return NewPayment(
             id=payment_id,
@@ -77,6 +77,7 @@ class PaymentInput(Input):
             slippage_max_bps=self.slippage.max_bps,
             slippage_policy=self.slippage.policy,
             metadata=self.metadata,
+            asked=asked,
         )
 
 

@@ -96,6 +96,9 @@ class Settings(BaseSettings):
 
     encryption_keys: SecretStr | None = Field(None, description="the key ring as JSON; see runtime/keys.py")
     webhook_allow_private: bool = Field(False, description="deliver to private addresses; sandbox only")
+    clock_offset_seconds: int = Field(
+        0, description="how far this process's clock is ahead; sandbox only, to test clocks that disagree"
+    )
 
     market_day: date | None = Field(None, description="fix the rates to this published day; None: the newest")
     rate_max_age_hours: int = Field(96, ge=1, description="four days bridge a weekend and a bank holiday")
@@ -147,6 +150,7 @@ class Settings(BaseSettings):
             "debug is on": self.debug,
             f"{crash.VARIABLE} is set": crash.VARIABLE in os.environ,
             "webhook_allow_private is on": self.webhook_allow_private,
+            "clock_offset_seconds is set": self.clock_offset_seconds != 0,
             "stripe_url must be set and https": not (self.stripe_url or "").startswith("https://"),
             "liquidity_url must be set and https": not (self.liquidity_url or "").startswith("https://"),
             "encryption_keys must be given, not generated": self.encryption_keys is None,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Self
 
 import httpx
@@ -35,6 +36,15 @@ STRIPE_WEBHOOK_PATH = "/v1/provider_webhooks/stripe"
 NO_METRICS = {"metrics_port": 0, "temporal_metrics_port": 0}
 
 
+Apart = Mapping[str, Mapping[str, str]]
+"""By process name, environment of that process alone; it wins over the settings.
+
+This is how one process reaches another by a way of its own (`TEMPORAL_ADDRESS`, `DATABASE_URL`,
+`CORRIDOR_STRIPE_URL`, `CORRIDOR_SANDBOX_WEBHOOK_URL` …), for instance through a proxy that can fail.
+"""
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
 class AlreadyRunning(Exception):
     """Another stack holds the data directory."""
 
@@ -43,10 +53,16 @@ class Stack:
     """One embedded installation in one data directory; started once, and not meant for two threads at once."""
 
     def __init__(
-        self, settings: Settings, *, sandbox: bool = True, say: Callable[[str], None] = lambda _: None
+        self,
+        settings: Settings,
+        *,
+        sandbox: bool = True,
+        say: Callable[[str], None] = lambda _: None,
+        apart: Apart = MappingProxyType({}),
     ) -> None:
         self.settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
         self._say = say
+        self._apart = dict(apart)
         self._with_sandbox = sandbox
         self._own_temporal = not (os.environ.get("TEMPORAL_ADDRESS") or os.environ.get("TEMPORAL_PROFILE"))
         self._namespace = temporal_client.namespace(settings)
@@ -96,9 +112,19 @@ class Stack:
         """Crash a process with SIGKILL; it comes back by itself."""
         self._supervisor.kill(name)
 
-    def restart(self, name: str) -> None:
-        """Stop a process politely and return when its successor is ready."""
-        self._supervisor.restart(name)
+    def restart(self, name: str, environment: Mapping[str, str] | None = None) -> None:
+        """Stop a process politely and return when its successor is ready.
+
+        With `environment` the successor has this in place of what was set apart for the process.
+        """
+        if environment is None:
+            self._supervisor.restart(name)
+            return
+        self._apart[name] = environment
+        self._supervisor.stop([name], STOP_GRACE_SECONDS)
+        (program,) = (program for program in self._programs() if program.name == name)
+        self._supervisor.add(program)
+        self._supervisor.wait_ready([name], READY_WITHIN_SECONDS)
 
     def wait_ready(self, *names: str, timeout_seconds: float = 20.0) -> None:
         """Return when these processes (all, if none is named) are ready again."""
@@ -176,7 +202,12 @@ class Stack:
         api = self._python("api", ["api"], {}, _answers(f"{settings.api_address}/readyz", only_ok=True))
         codec = self._python("codec", ["api.codec_server"], NO_METRICS, _answers(settings.codec_address))
         workers = [self._worker(number) for number in range(1, settings.workers + 1)]
-        return [*([self._sandbox()] if self._with_sandbox else []), *workers, codec, api]
+        programs = [*([self._sandbox()] if self._with_sandbox else []), *workers, codec, api]
+        return [self._set_apart(program) for program in programs]
+
+    def _set_apart(self, program: Program) -> Program:
+        own = self._apart.get(program.name, _NOTHING)
+        return replace(program, environment={**program.environment, **own})
 
     def _temporal(self) -> Program:
         address = f"{self.settings.host}:{self.settings.temporal_port}"

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
+from corridor.domain.accepted import Asked, NewPayment
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.money import Money
-from corridor.domain.outcome import Frozen
-from corridor.domain.payment import CaptureMethod, Status, StatusReason, advance
+from corridor.domain.payment import Status, StatusReason, advance
 from corridor.storage import events, idempotency
 from corridor.storage.records import Json, former, money_view, time_view
 from corridor.storage.tables import payments
@@ -25,37 +24,9 @@ _BY_ID = select(payments).where(payments.c.id == bindparam("wanted"))
 _BY_ID_LOCKED = _BY_ID.with_for_update()
 
 
-class NewPayment(Frozen):
-    """A validated order to collect `amount` for a merchant; what the API accepted."""
-
-    id: str
-    merchant_id: str
-    amount: Money
-    settle_currency: str
-    source_country: str
-    destination_country: str
-    payment_token: str
-    instrument: str
-    capture_method: CaptureMethod = CaptureMethod.AUTOMATIC
-    payer_reference: str | None = None
-    merchant_reference: str | None = None
-    return_url: str | None = None
-    quote_id: str | None = None
-    slippage_max_bps: int = 50
-    slippage_policy: str = "requote"
-    metadata: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def corridor(self) -> str:
-        """`DE-EUR>CN-CNY`: (source country, currency) → (destination country, currency)."""
-        return (
-            f"{self.source_country}-{self.amount.currency}>{self.destination_country}-{self.settle_currency}"
-        )
-
-
 def accept(connection: Connection, new: NewPayment, now: datetime) -> PaymentRow:
     """Insert the payment in `processing` with event 1 (`payment.accepted`)."""
-    values = new.model_dump(exclude={"amount", "metadata"})
+    values = new.model_dump(exclude={"amount", "metadata", "asked"})
     row = connection.execute(
         insert(payments)
         .values(
@@ -64,6 +35,7 @@ def accept(connection: Connection, new: NewPayment, now: datetime) -> PaymentRow
             currency=new.amount.currency,
             corridor=new.corridor,
             extra=new.metadata,
+            **asked_columns(new.asked),
             status=Status.PROCESSING,
             sequence=1,
             created_at=now,
@@ -73,6 +45,14 @@ def accept(connection: Connection, new: NewPayment, now: datetime) -> PaymentRow
     ).one()
     _append(connection, row, "payment.accepted", {}, now)
     return row
+
+
+def asked_columns(asked: Asked | None) -> dict[str, str | None]:
+    """The columns of `payments` and `refunds` that hold the request."""
+    return {
+        "idempotency_key": asked.idempotency_key if asked is not None else None,
+        "request_fingerprint": asked.fingerprint if asked is not None else None,
+    }
 
 
 def load(connection: Connection, payment_id: str) -> PaymentRow:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
 from sqlalchemy import Connection, Row, insert, select, update
 
+from corridor.domain.accepted import NewRefund
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.money import Money
-from corridor.domain.outcome import Frozen
 from corridor.domain.payment import (
     REFUND_TRANSITIONS,
     REFUNDABLE,
@@ -25,17 +24,6 @@ from corridor.storage.tables import refunds
 
 RefundRow = Row[Any]
 """A row of `refunds`; columns are attributes."""
-
-
-class NewRefund(Frozen):
-    """A validated wish to return `amount` of a payment to its buyer."""
-
-    id: str
-    payment_id: str
-    merchant_id: str
-    amount: Money
-    reason: str | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
 
 
 def check(payment: payments.PaymentRow, amount: Money) -> None:
@@ -76,6 +64,7 @@ def accept(connection: Connection, new: NewRefund, now: datetime) -> RefundRow:
             amount_minor=new.amount.minor,
             reason=new.reason,
             extra=new.metadata,
+            **payments.asked_columns(new.asked),
             sequence=1,
             created_at=now,
             updated_at=now,

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from api import credentials
 from api.app import create_app
 from api.dependencies import ApiDependencies
+from corridor.domain.accepted import NewPayment
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
@@ -27,7 +28,6 @@ from corridor.runtime.settings import Settings, load
 from corridor.storage import merchants
 from corridor.storage.database import Database
 from corridor.storage.merchants import NewMerchant
-from corridor.storage.payments import NewPayment
 from corridor.storage.sealing import Sealer
 from tests.fakes.gateway import FakeGateway
 

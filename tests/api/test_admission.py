@@ -6,10 +6,10 @@ from decimal import Decimal
 import pytest
 
 from api.admission import PolicyAdmission
+from corridor.domain.accepted import NewPayment
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.money import Money
 from corridor.risk.policy import shipped
-from corridor.storage.payments import NewPayment
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 LIMIT = shipped().in_force(NOW).rules.amount.maximum

@@ -5,7 +5,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from api import gateway as module
 from api.gateway import Accepted, Done, TemporalGateway, TemporalUnavailable, WorkflowGone
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.payment import Status
+from tests.fakes.rows import payment_row
 from workflows import names
 from workflows.messages import CancelCommand, CaptureCommand, CommandDone, PaymentAnswer, PaymentStart
 
@@ -66,18 +66,8 @@ class Live:
     gateway: TemporalGateway
 
     def row(self, merchant_id: str = "mer_1") -> Any:
-        return SimpleNamespace(
-            id=f"pay_{os.urandom(8).hex()}",
-            merchant_id=merchant_id,
-            amount_minor=10_000,
-            currency="EUR",
-            settle_currency="CNY",
-            corridor="DE-EUR>CN-CNY",
-            source_country="DE",
-            destination_country="CN",
-            merchant_reference="order-7781",
-            capture_method="manual",
-            quote_id=None,
+        return payment_row(
+            id=f"pay_{os.urandom(8).hex()}", merchant_id=merchant_id, merchant_reference="order-7781"
         )
 
     async def command(self, row: Any, update: str, key: str, seconds: float = 5.0) -> Done | Accepted:

@@ -58,6 +58,8 @@ def test_functions_fit_a_screen(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_modules_stay_readable_in_one_sitting(path: Path) -> None:
+    if path.parent.name == "versions":
+        pytest.skip("a migration is a record of one day's tables, not something that is read to be changed")
     assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES_OF_A_MODULE
 
 

@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, insert
 
+from corridor.domain.accepted import NewPayment
 from corridor.domain.effect import EffectState, FrozenRequest, Operation, effect_key
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.payment import Status
 from corridor.storage import effects, inbox, payments, webhook_endpoints
-from corridor.storage.payments import NewPayment, PaymentRow
+from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import merchants
 

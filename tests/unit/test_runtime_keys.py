@@ -12,7 +12,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
 from corridor.runtime import keys
-from corridor.runtime.converter import KEY_ID, SealCodec, make_converter
+from corridor.runtime.converter import KEY_ID, PACKING, SealCodec, make_converter
 from corridor.runtime.keys import KeyRing
 from corridor.runtime.refused import SettingsRefused
 from corridor.runtime.settings import load
@@ -90,6 +90,23 @@ async def test_a_changed_payload_does_not_open() -> None:
     codec = SealCodec(KeyRing.generate(), "default")
     (sealed,) = await codec.encode([Payload(data=b"x")])
     sealed.data = sealed.data[:-1] + bytes([sealed.data[-1] ^ 1])
+    with pytest.raises(InvalidTag):
+        await codec.decode([sealed])
+
+
+async def test_a_large_payload_is_packed_before_it_is_sealed_and_opens_as_it_was() -> None:
+    codec = SealCodec(KeyRing.generate(), "default")
+    large, small = Payload(data=b'{"amount_minor": 10000}' * 40), Payload(data=b"{}")
+    sealed = await codec.encode([large, small])
+    assert len(sealed[0].data) < len(large.data) / 4
+    assert [PACKING in payload.metadata for payload in sealed] == [True, False]
+    assert await codec.decode(sealed) == [large, small]
+
+
+async def test_what_says_that_a_payload_is_packed_cannot_be_changed() -> None:
+    codec = SealCodec(KeyRing.generate(), "default")
+    (sealed,) = await codec.encode([Payload(data=b"x" * 1000)])
+    del sealed.metadata[PACKING]
     with pytest.raises(InvalidTag):
         await codec.decode([sealed])
 

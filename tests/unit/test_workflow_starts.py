@@ -1,18 +1,21 @@
 """What a payment's workflow is started with, whoever starts it."""
 
-from types import SimpleNamespace
 from typing import Any
 
+from corridor.domain.accepted import Asked, NewPayment
+from corridor.domain.ids import Prefix, new_id
+from corridor.domain.money import Money
+from corridor.domain.payment import CaptureMethod
+from corridor.storage import payments
+from corridor.storage.database import Database
+from tests.fakes.rows import payment_row
+from tests.unit.relay_rows import NOW, merchant
 from workflows import starts
 
 
 def _row(**changes: Any) -> Any:
-    facts = {
-        "id": "pay_1", "merchant_id": "mer_1", "amount_minor": 1500, "currency": "JPY", "settle_currency": "KWD",
-        "corridor": "JP-JPY>KW-KWD", "source_country": "JP", "destination_country": "KW", "merchant_reference": None,
-        "capture_method": "manual", "quote_id": None,
-    }  # fmt: skip
-    return SimpleNamespace(**{**facts, **changes})
+    facts = {"amount_minor": 1500, "currency": "JPY", "settle_currency": "KWD", "corridor": "JP-JPY>KW-KWD"}
+    return payment_row(**{**facts, "source_country": "JP", "destination_country": "KW", **changes})
 
 
 def test_the_summary_shows_the_currencys_own_decimals_and_skips_what_is_missing() -> None:
@@ -37,3 +40,15 @@ def test_the_windows_of_the_caller_are_fixed_in_the_input() -> None:
 def test_search_attributes_carry_nothing_a_merchant_wrote() -> None:
     pairs = starts.payment_search_attributes(_row(merchant_reference="Jane Doe"))
     assert "Jane Doe" not in [pair.value for pair in pairs.search_attributes]
+
+
+async def test_the_row_can_be_made_again_from_the_input_of_its_workflow(database: Database) -> None:
+    new = NewPayment(
+        id=new_id(Prefix.PAYMENT, NOW), merchant_id=await database.write(merchant), amount=Money(1500, "JPY"),
+        settle_currency="KWD", source_country="JP", destination_country="KW", payment_token="pm_1", instrument="card",
+        capture_method=CaptureMethod.MANUAL, merchant_reference="o-1", metadata={"n": "1"},
+        asked=Asked(idempotency_key="key-1", fingerprint="f" * 64),
+    )  # fmt: skip
+    row = await database.write(payments.accept, new, NOW)
+    start = starts.payment_start(row)
+    assert (start.accepted, start.accepted_at) == (new, NOW)

@@ -1,10 +1,10 @@
 """The server takes the longest summary a payment can have, sealed."""
 
-from types import SimpleNamespace
 from uuid import uuid4
 
 from temporalio.testing import WorkflowEnvironment
 
+from tests.fakes.rows import payment_row
 from workers.relay.starting import start_once
 from workflows import names, starts
 
@@ -13,11 +13,7 @@ async def test_the_longest_summary_is_accepted_and_a_second_start_changes_nothin
     temporal_env: WorkflowEnvironment,
 ) -> None:
     workflow_id = names.payment_workflow_id(f"test-{uuid4()}")
-    row = SimpleNamespace(
-        id=workflow_id, merchant_id="mer_1", amount_minor=10**14, currency="EUR", settle_currency="CNY",
-        corridor="DE-EUR>CN-CNY", source_country="DE", destination_country="CN", merchant_reference="商" * 128,
-        capture_method="automatic", quote_id="qte_1",
-    )  # fmt: skip
+    row = payment_row(id=workflow_id, amount_minor=10**14, merchant_reference="商" * 128, quote_id="qte_1")
     for _ in range(2):
         await start_once(
             temporal_env.client,

@@ -12,6 +12,7 @@ import httpx
 from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
+from corridor.domain.accepted import NewPayment, NewRefund
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.payment import CaptureMethod
@@ -34,8 +35,6 @@ from corridor.storage import (
 )
 from corridor.storage.database import Database
 from corridor.storage.inbox import NewProviderEvent
-from corridor.storage.payments import NewPayment
-from corridor.storage.refunds import NewRefund
 from workers import fleet, wiring
 from workers.relay.dispatcher import Dispatcher
 from workers.relay.inbox import InboxRouter
