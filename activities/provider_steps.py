@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from temporalio import activity
 
 from activities import plans, recording, refund_booking
+from activities.breaker import Breaker
 from activities.contracts import EXECUTE, LOOK_UP, Executed, ExecuteIn, LookUpIn
 from activities.edge import Edge
 from activities.errors import implements, repeat
@@ -33,6 +34,7 @@ class ProviderSteps:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self._breaker = Breaker(edge.database)
 
     @implements(EXECUTE)
     async def execute(self, wanted: ExecuteIn) -> Executed:
@@ -90,6 +92,7 @@ class ProviderSteps:
             span.set_attributes({"corridor.effect": effect.key, "corridor.outcome": answer.outcome})
         metrics.provider_called(time.perf_counter() - begun, effect.provider, operation, answer.outcome)
         crash_point("provider.answer_read")
+        await self._breaker.note(effect.provider, effect.key, answer, self._edge.now())
         return answer
 
     def _key_life_is_over(self, effect: Any, provider: PaymentProvider) -> bool:

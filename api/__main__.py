@@ -53,9 +53,10 @@ async def serve(settings: Settings) -> None:
             action_window_seconds=settings.action_window_seconds,
         )
         edge = wired.edge
+        gateway = TemporalGateway(connected, windows)
         dependencies = ApiDependencies(
             database=edge.database,
-            gateway=TemporalGateway(connected, windows),
+            gateway=gateway,
             settings=settings,
             quotes=DeskQuotes(edge.desk, edge.database),
             admission=PolicyAdmission(edge.policies, edge.desk.per_euro),
@@ -64,7 +65,7 @@ async def serve(settings: Settings) -> None:
             clock=edge.now,
         )
         log.info("api listens", address=settings.api_address)
-        await server_of(create_app(dependencies), settings, settings.api_port).serve()
+        await server_of(create_app(dependencies), settings, settings.api_port, gateway.leave).serve()
     finally:
         await wired.close()
         telling.close()

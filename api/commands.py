@@ -20,6 +20,7 @@ from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.outcome import Frozen
 from corridor.domain.payment import Status
+from corridor.runtime.crash import crash_point
 from corridor.storage import idempotency
 from corridor.storage.database import DatabaseUnavailable
 from corridor.storage.idempotency import Claim, Replay
@@ -38,14 +39,18 @@ class Command:
     location: str
     view: Callable[[Connection], Json]
     """Raises `Refused(NOT_FOUND)` for a foreign object; called in the claiming transaction too."""
+    check: Callable[[Connection], None] | None = None
+    """What must hold for a new command, called in the claiming transaction. Raises `Refused` or `Problem`."""
 
 
 async def carry_out(request: Request, deps: ApiDependencies, once: Once, command: Command) -> Response:
     """The whole way of one command; 202 when it is in the workflow's history but not done within the deadline."""
     await require_available(deps)
+    await deps.outages.refresh()
     claim = await claiming(deps, _claim, once, command, new_id(Prefix.REQUEST, deps.clock()), deps.clock())
     if isinstance(claim, Replay):
         return answered(claim, replayed=True)
+    crash_point("command.claimed")
     try:
         return await _finish(request, deps, claim, command)
     except DatabaseUnavailable:
@@ -60,6 +65,7 @@ async def _finish(request: Request, deps: ApiDependencies, claim: Claim, command
     except Exception:
         await release(deps, claim.resource_id)
         raise
+    crash_point("command.sent")
     view = await deps.database.read(command.view)
     if isinstance(result, Accepted):
         await release(deps, claim.resource_id)
@@ -84,7 +90,10 @@ def _claim(
     connection: Connection, once: Once, command: Command, request_id: str, now: datetime
 ) -> Claim | Replay:
     command.view(connection)
-    return once.claim(connection, request_id, now)
+    claim = once.claim(connection, request_id, now)
+    if isinstance(claim, Claim) and not claim.resumed and command.check is not None:
+        command.check(connection)
+    return claim
 
 
 async def _send(deps: ApiDependencies, command: Command) -> Done | Accepted:

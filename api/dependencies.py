@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
 from api.gateway import Gateway
+from api.outages import Outages
 from corridor.domain.accepted import NewPayment
 from corridor.domain.money import Money
 from corridor.domain.quote import Quote
@@ -49,6 +51,11 @@ class ApiDependencies:
     clock: Callable[[], datetime]
     stream_poll_seconds: float = 0.25
     stream_life: timedelta = timedelta(minutes=15)
+
+    @cached_property
+    def outages(self) -> Outages:
+        """Which providers are down, shared by all requests of this process."""
+        return Outages(self.database, self.clock)
 
     @property
     def mode(self) -> str:

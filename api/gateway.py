@@ -5,12 +5,11 @@ things stand, and whatever was accepted is carried on without this process.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from temporalio.client import (
@@ -37,6 +36,7 @@ HEALTHY_FOR_SECONDS = 2.0
 UNHEALTHY_FOR_SECONDS = 0.5
 HEALTH_TIMEOUT = timedelta(seconds=1)
 
+T = TypeVar("T")
 Start = WithStartWorkflowOperation[Any, Any]
 
 _ONCE: Mapping[str, Any] = {
@@ -62,6 +62,10 @@ log = structlog.get_logger(__name__)
 
 class TemporalUnavailable(Exception):
     """The front end does not answer. Unless the caller says otherwise, it is open whether the call arrived."""
+
+
+class _Leaving(Exception):
+    """This process ends before the call did."""
 
 
 class WorkflowGone(Exception):
@@ -112,6 +116,11 @@ class TemporalGateway:
         self._checked_at = float("-inf")
         self._was_healthy = False
         self._checking = asyncio.Lock()
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """The process is about to end: nobody waits for a workflow any longer, each gets the answer there is (202)."""
+        self._leaving.set()
 
     async def require_available(self) -> None:
         """One check at a time, shared by all who wait for it; every successful call counts as one."""
@@ -150,31 +159,43 @@ class TemporalGateway:
     ) -> Done | Accepted:
         until = time.monotonic() + deadline_seconds
         try:
-            handle = await self._client.get_workflow_handle(workflow_id).start_update(
-                update,
-                argument,
-                id=update_id,
-                wait_for_stage=WorkflowUpdateStage.ACCEPTED,
-                rpc_timeout=timedelta(seconds=deadline_seconds),
+            handle = await self._unless_leaving(
+                self._client.get_workflow_handle(workflow_id).start_update(
+                    update,
+                    argument,
+                    id=update_id,
+                    wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+                    rpc_timeout=timedelta(seconds=deadline_seconds),
+                )
             )
         except WorkflowUpdateFailedError as error:
             raise _refusal(error) from error
+        except _Leaving as error:
+            raise TemporalUnavailable from error
         except (WorkflowUpdateRPCTimeoutOrCancelledError, RPCError) as error:
             raise _not_reached(error) from error
         self._note(True)
-        return await _result(handle, until - time.monotonic())
+        try:
+            return await self._unless_leaving(_result(handle, until - time.monotonic()))
+        except _Leaving:
+            return Accepted()
 
     async def _accepted(self, operation: Start, answer: type[Any], deadline_seconds: float) -> Any | None:
         try:
             # The call's own deadline ends with the server's long poll; the outer one bounds whatever follows it.
             async with asyncio.timeout(deadline_seconds + 1):
-                result = await self._client.execute_update_with_start_workflow(
-                    names.ACCEPT,
-                    start_workflow_operation=operation,
-                    id=names.ACCEPT,
-                    result_type=answer,
-                    rpc_timeout=timedelta(seconds=deadline_seconds),
+                result = await self._unless_leaving(
+                    self._client.execute_update_with_start_workflow(
+                        names.ACCEPT,
+                        start_workflow_operation=operation,
+                        id=names.ACCEPT,
+                        result_type=answer,
+                        rpc_timeout=timedelta(seconds=deadline_seconds),
+                    )
                 )
+        except _Leaving:
+            await _consume(operation)
+            return None
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
             await _consume(operation)
             log.info("no early answer in time", error=type(error).__name__)
@@ -188,6 +209,21 @@ class TemporalGateway:
             return None
         self._note(True)
         return result
+
+    async def _unless_leaving(self, call: Awaitable[T]) -> T:
+        """The call's result. Raises `_Leaving` when the process ends first; the call may have arrived all the same."""
+        calling, leaving = asyncio.ensure_future(call), asyncio.ensure_future(self._leaving.wait())
+        try:
+            await asyncio.wait({calling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            calling.cancel()
+            raise
+        finally:
+            leaving.cancel()
+        if calling.done():
+            return calling.result()
+        await _end(calling)
+        raise _Leaving
 
     async def _is_serving(self) -> bool:
         try:
@@ -243,6 +279,13 @@ def _is_out_of_reach(error: Exception) -> bool:
 
 async def _consume(operation: Start) -> None:
     """Fetch the start's result too, or asyncio reports an exception nobody retrieved. It adds nothing to ours."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(0.1):
-            await operation.workflow_handle()
+    await _end(asyncio.ensure_future(operation.workflow_handle()), patience_seconds=0.1)
+
+
+async def _end(call: asyncio.Future[Any], patience_seconds: float = 0.0) -> None:
+    """Give the call a moment, cancel it, and take note of whatever it raised: its caller has an answer already."""
+    await asyncio.wait({call}, timeout=patience_seconds)
+    call.cancel()
+    await asyncio.wait({call}, timeout=0.5)
+    if call.done() and not call.cancelled():
+        call.exception()

@@ -75,6 +75,9 @@ class InstantProvider:
     async def look_up(self, wanted: LookUp) -> LookedUp:
         return LookedUp(answer=None, evidence=Evidence(seen_at=_now(), note="nothing is kept here"))
 
+    async def ping(self) -> None:
+        return None
+
     async def settlement_batches(self, since: datetime) -> tuple[SettlementBatch, ...]:
         return ()
 

@@ -34,7 +34,9 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             await schedules.ensure(client, wired.edge.providers.names, settings)
             readiness.announce(settings)
             log.info("worker is ready", providers=wired.edge.providers.names)
-            await relay.run(wired.edge.database, client, stop, windows)
+            await relay.run(
+                wired.edge.database, client, wired.edge.providers, stop, windows, wired.edge.now
+            )
     finally:
         await wired.close()
         telling.close()

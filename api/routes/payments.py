@@ -1,6 +1,7 @@
 """Payments: create, get, list, capture, cancel. Accepting one is a transaction; everything after is its workflow's."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
 
@@ -17,11 +18,12 @@ from api.responses import accepted, object_of, ok
 from api.schemas.payment import CaptureInput, NothingInput, PaymentInput, PaymentList, PaymentView
 from api.schemas.problem import problems
 from corridor.domain.accepted import NewPayment
+from corridor.domain.effect import Operation
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, checked, new_id
 from corridor.domain.money import Money
 from corridor.domain.outcome import Frozen
-from corridor.domain.payment import Status
+from corridor.domain.payment import CaptureMethod, Status
 from corridor.domain.quote import QuoteStatus
 from corridor.fx.store import get_quote
 from corridor.runtime import metrics
@@ -57,7 +59,9 @@ async def create_payment(
     """Collect money from a buyer. The answer waits for the provider's; after the deadline it is 202."""
     begun = time.monotonic()
     await commands.require_available(deps)
+    await deps.outages.refresh()
     new = body.order(new_id(Prefix.PAYMENT, deps.clock()), merchant, once.as_asked)
+    crash_point("payment.before_accept")
     found = await claiming(deps, _accept, once, new, deps, deps.clock())
     if isinstance(found, Replay):
         return answered(found, replayed=True)
@@ -119,7 +123,14 @@ async def capture_payment(
 ) -> Response:
     """Capture an authorised payment, all of it or less; what is not captured is released."""
     amount = body.amount.money() if body is not None and body.amount is not None else None
-    command = _command(names.CAPTURE, CaptureCommand(amount=amount), payment_id, merchant, once, amount)
+
+    def check(connection: Connection) -> None:
+        row = payments.owned(connection, merchant.id, payment_id)
+        deps.outages.require_one([row.provider] if row.provider is not None else [])
+        if amount is not None:
+            _check_capture(row, amount)
+
+    command = _command(names.CAPTURE, CaptureCommand(amount=amount), payment_id, merchant, once, check)
     return await commands.carry_out(request, deps, once, command)
 
 
@@ -136,7 +147,7 @@ async def cancel_payment(
     body: NothingInput | None = None,
 ) -> Response:
     """Cancel a payment that was not captured; an authorisation is released at the provider."""
-    command = _command(names.CANCEL, CancelCommand(), payment_id, merchant, once, None)
+    command = _command(names.CANCEL, CancelCommand(), payment_id, merchant, once)
     return await commands.carry_out(request, deps, once, command)
 
 
@@ -162,6 +173,9 @@ def _accept(
         return claim
     if claim.resumed:
         return payments.load(connection, claim.resource_id)
+    operation = Operation.SALE if new.capture_method is CaptureMethod.AUTOMATIC else Operation.AUTHORISE
+    able = deps.registry.able(operation, new.amount.currency)
+    deps.outages.require_one(provider.capabilities.provider for provider in able)
     deps.admission.check(new, now)
     if new.quote_id is not None:
         _check_quote(connection, new, now)
@@ -189,15 +203,17 @@ def _made_by(connection: Connection, merchant: Merchant, key: str) -> Json:
 
 
 def _command(
-    update: str, argument: Frozen, payment_id: str, merchant: Merchant, once: Once, amount: Money | None
+    update: str,
+    argument: Frozen,
+    payment_id: str,
+    merchant: Merchant,
+    once: Once,
+    check: Callable[[Connection], None] | None = None,
 ) -> commands.Command:
     checked(payment_id, Prefix.PAYMENT)
 
     def view(connection: Connection) -> Json:
-        row = payments.owned(connection, merchant.id, payment_id)
-        if amount is not None:
-            _check_capture(row, amount)
-        return payments.snapshot(row)
+        return payments.snapshot(payments.owned(connection, merchant.id, payment_id))
 
     return commands.Command(
         workflow_id=names.payment_workflow_id(payment_id),
@@ -206,6 +222,7 @@ def _command(
         argument=argument,
         location=f"/v1/payments/{payment_id}",
         view=view,
+        check=check,
     )
 
 

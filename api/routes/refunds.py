@@ -20,6 +20,7 @@ from corridor.domain.accepted import NewRefund
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, checked, new_id
 from corridor.domain.payment import RefundStatus
+from corridor.runtime.crash import crash_point
 from corridor.storage import idempotency as stored
 from corridor.storage import payments, refunds
 from corridor.storage.database import DatabaseUnavailable
@@ -46,10 +47,13 @@ async def create_refund(
     """Return money to the buyer, all or part of it, as often as something is left."""
     await commands.require_available(deps)
     refund_id = new_id(Prefix.REFUND, deps.clock())
-    found = await claiming(deps, _accept, once, body, refund_id, merchant, deps.clock())
+    await deps.outages.refresh()
+    found = await claiming(deps, _accept, once, body, refund_id, merchant, deps, deps.clock())
     if isinstance(found, Replay):
         return answered(found, replayed=True)
+    crash_point("refund.accepted")
     result = await deps.gateway.start_refund(found, deps.settings.answer_deadline_seconds)
+    crash_point("workflow.started")
     return await _answer(request, found, result, deps)
 
 
@@ -109,7 +113,13 @@ def _refusal(request: Request, refund_id: str, code: Refusal) -> Replay:
 
 
 def _accept(
-    connection: Connection, once: Once, body: RefundInput, refund_id: str, merchant: Merchant, now: datetime
+    connection: Connection,
+    once: Once,
+    body: RefundInput,
+    refund_id: str,
+    merchant: Merchant,
+    deps: ApiDependencies,
+    now: datetime,
 ) -> RefundRow | Replay:
     """Claim the key and write the refund, or find the one this key made."""
     claim = once.claim(connection, refund_id, now)
@@ -120,6 +130,7 @@ def _accept(
     payment = payments.owned(connection, merchant.id, checked(body.payment, Prefix.PAYMENT))
     amount = body.amount.money() if body.amount is not None else payments.refundable(payment)
     refunds.check(payment, amount)
+    deps.outages.require_one([payment.provider] if payment.provider is not None else [])
     new = NewRefund(
         id=refund_id,
         payment_id=payment.id,

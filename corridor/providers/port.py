@@ -173,6 +173,10 @@ class PaymentProvider(Protocol):
         """Find the effect at the provider by what we know of it. Raises `LookUpFailed`."""
         ...
 
+    async def ping(self) -> None:
+        """A cheap read that proves the provider answers us. Raises `LookUpFailed`."""
+        ...
+
     async def settlement_batches(self, since: datetime) -> tuple[SettlementBatch, ...]:
         """Payouts created since then whose contents are complete. Raises `LookUpFailed`."""
         ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from corridor.domain.effect import Operation
 from corridor.domain.failure import Refusal, Refused
 from corridor.providers.port import PaymentProvider
 
@@ -18,6 +19,15 @@ class Registry:
             return self._by_name[name]
         except KeyError:
             raise Refused(Refusal.NO_ROUTE, f"provider {name!r} is not configured here") from None
+
+    def able(self, operation: Operation, currency: str) -> tuple[PaymentProvider, ...]:
+        """Those that take the operation in the currency, by name."""
+        providers = (self._by_name[name] for name in self.names)
+        return tuple(
+            provider
+            for provider in providers
+            if operation in provider.capabilities.operations and currency in provider.capabilities.currencies
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ _unknown_age = _meter.create_gauge(
 )
 _reviews = _meter.create_gauge("corridor.reviews", description="payments that wait for a person")
 _review_age = _meter.create_gauge("corridor.reviews.oldest", unit="s", description="age of the oldest review")
+_down = _meter.create_gauge("corridor.provider.down", description="1 while a provider does not answer")
 _compensations = _meter.create_counter("corridor.compensation.retries", description="undo steps tried again")
 _webhook_lag = _meter.create_histogram(
     "corridor.webhook.lag",
@@ -52,6 +53,11 @@ def answered(seconds: float, answer: str) -> None:
 def provider_called(seconds: float, provider: str, operation: str, outcome: str) -> None:
     """Duration and outcome of one call to a provider."""
     _provider_calls.record(seconds, {"provider": provider, "operation": operation, "outcome": outcome})
+
+
+def provider_down(is_down: bool, provider: str) -> None:
+    """Whether the provider gave no sign of life lately; new work for it is refused then."""
+    _down.set(int(is_down), {"provider": provider})
 
 
 def unknown_outcomes(count: int, oldest_seconds: float, provider: str) -> None:

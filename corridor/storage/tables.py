@@ -253,6 +253,16 @@ risk_decisions = Table(
 )
 
 
+provider_outages = Table(
+    "provider_outages",
+    metadata,
+    Column("provider", String(32), primary_key=True),
+    Column("cause", String(16), primary_key=True, comment="unreachable | failing"),
+    Column("detail", String(200), nullable=False),
+    moment("since"),
+    moment("until"),
+)
+
 provider_events = Table(
     "provider_events",
     metadata,

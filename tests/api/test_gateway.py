@@ -153,6 +153,20 @@ async def test_command_without_a_worker_may_not_have_arrived(live: Live) -> None
         await live.command(row, names.CANCEL, "x1", 0.5)
 
 
+async def test_a_process_that_leaves_waits_for_nobody(live: Live) -> None:
+    slow, taken = live.row("mer_slow"), live.row()
+    async with working(live):
+        await live.gateway.start_payment(taken, 10)
+        waiting = [
+            asyncio.ensure_future(live.gateway.start_payment(slow, 30)),
+            asyncio.ensure_future(live.command(taken, names.CAPTURE, "c1", 30)),
+        ]
+        await asyncio.sleep(0.5)
+        live.gateway.leave()
+        async with asyncio.timeout(2):
+            assert await asyncio.gather(*waiting) == [None, Accepted()]
+
+
 async def test_server_out_of_reach_is_said_before_anything_is_accepted(
     live: Live, unused_tcp_port: int
 ) -> None:

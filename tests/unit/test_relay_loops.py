@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from corridor.providers.registry import Registry
 from corridor.storage.database import Database
 from corridor.storage.tables import payments
 from tests.fakes.temporal import FakeTemporal
@@ -92,7 +93,7 @@ async def test_all_loops_start_do_their_work_and_stop_together(database: Databas
     def clock() -> Any:
         return rows.LATER
 
-    running = asyncio.create_task(relay.run(database, server, stop, clock=clock))  # type: ignore[arg-type]
+    running = asyncio.create_task(relay.run(database, server, Registry([]), stop, clock=clock))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         await server.until_running(2)
         stop.set()

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from temporalio.client import Client
 
 from corridor.ledger.seal import seal
+from corridor.providers.registry import Registry
 from corridor.storage.database import Database
 from workers.relay.dispatcher import Dispatcher
 from workers.relay.inbox import InboxRouter
 from workers.relay.loop import Loop, keep_turning
 from workers.relay.orphans import OrphanStarter
+from workers.relay.providers import ProviderWatch
 from workers.relay.sequencer import Sequencer
 from workers.relay.watch import Watch
 from workflows.starts import DEFAULT_WINDOWS, Windows
@@ -27,18 +29,23 @@ def utc_now() -> datetime:
 async def run(
     database: Database,
     client: Client,
+    providers: Registry,
     stop: asyncio.Event,
     windows: Windows = DEFAULT_WINDOWS,
     clock: Callable[[], datetime] = utc_now,
 ) -> None:
     """Run every loop until `stop` is set; turns under way are finished first. `windows` must be the API's."""
     async with asyncio.TaskGroup() as group:
-        for loop in loops(database, client, windows, clock):
+        for loop in loops(database, client, providers, windows, clock):
             group.create_task(keep_turning(loop, stop), name=f"relay {loop.name}")
 
 
 def loops(
-    database: Database, client: Client, windows: Windows, clock: Callable[[], datetime]
+    database: Database,
+    client: Client,
+    providers: Registry,
+    windows: Windows,
+    clock: Callable[[], datetime],
 ) -> tuple[Loop, ...]:
     """Merchants wait for the first three, so these look often; every look that finds nothing is one cheap read."""
 
@@ -55,6 +62,7 @@ def loops(
             busy_seconds=1.0,
             idle_seconds=5.0,
         ),
+        Loop("providers", ProviderWatch(database, providers, clock).turn, busy_seconds=2.0, idle_seconds=2.0),
         Loop("sealer", seal_postings, busy_seconds=1.0, idle_seconds=10.0),
         Loop("watch", Watch(database, clock).turn, busy_seconds=5.0, idle_seconds=10.0),
     )

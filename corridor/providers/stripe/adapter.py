@@ -24,7 +24,7 @@ from corridor.providers.port import (
 from corridor.providers.stripe import mapping, requests, settlement, webhooks
 from corridor.providers.stripe.capabilities import API_VERSION, CALL_TIMEOUT_SECONDS, CAPABILITIES, CONTRACT
 from corridor.providers.stripe.client import MaybeSent, NeverSent, Reply, StripeClient
-from corridor.providers.stripe.lookup import Finder
+from corridor.providers.stripe.lookup import Finder, read
 
 T = TypeVar("T")
 
@@ -88,6 +88,10 @@ class StripeProvider:
     async def look_up(self, wanted: LookUp) -> LookedUp:
         """Find the effect by its id or our metadata. Raises `LookUpFailed`."""
         return await self._within_deadline(self._finder.find(wanted))
+
+    async def ping(self) -> None:
+        """Read the account's balance: authenticated, and the cheapest object there is. Raises `LookUpFailed`."""
+        await self._within_deadline(read(self._client, "/v1/balance"))
 
     async def settlement_batches(self, since: datetime) -> tuple[SettlementBatch, ...]:
         """Paid automatic payouts created since then whose contents are complete. Raises `LookUpFailed`."""

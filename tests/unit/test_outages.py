@@ -1,0 +1,111 @@
+"""Outages of providers: noticed by the watch and by the breaker, and over as soon as the provider answers."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from activities.breaker import EFFECTS_IN_A_ROW, Breaker
+from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
+from corridor.providers.port import LookUpFailed
+from corridor.storage import outages
+from corridor.storage.database import Database
+from corridor.storage.outages import Cause
+from tests.unit.relay_rows import NOW
+from workers.relay.providers import FAILURES, KEEP_OUT, ProviderWatch
+
+
+class Mute:
+    """A registry of one provider that answers pings, or does not."""
+
+    names = ("stripe",)
+
+    def __init__(self) -> None:
+        self.answers = True
+
+    def __getitem__(self, name: str) -> "Mute":
+        return self
+
+    async def ping(self) -> None:
+        if not self.answers:
+            raise LookUpFailed("GET /v1/balance: ConnectError")
+
+
+async def down(database: Database, now: datetime = NOW) -> Mapping[str, datetime]:
+    return await database.read(outages.standing, now)
+
+
+def watch(database: Database, provider: Any) -> ProviderWatch:
+    return ProviderWatch(database, provider, lambda: NOW)
+
+
+async def test_one_lost_ping_is_no_outage_and_several_are(database: Database) -> None:
+    provider = Mute()
+    watching = watch(database, provider)
+    provider.answers = False
+    for turn in range(1, FAILURES + 1):
+        await watching.turn()
+        assert bool(await down(database)) == (turn == FAILURES)
+    assert await down(database) == {"stripe": NOW + KEEP_OUT}
+
+
+async def test_the_first_answer_ends_the_outage(database: Database) -> None:
+    provider = Mute()
+    watching = watch(database, provider)
+    provider.answers = False
+    for _ in range(FAILURES + 2):
+        await watching.turn()
+    provider.answers = True
+    await watching.turn()
+    assert await down(database) == {}
+
+
+async def test_an_outage_nobody_watches_any_more_runs_out(database: Database) -> None:
+    await database.write(outages.note, "stripe", Cause.UNREACHABLE, "gone", NOW, NOW + KEEP_OUT)
+    assert await down(database, NOW + KEEP_OUT - timedelta(seconds=1))
+    assert not await down(database, NOW + KEEP_OUT)
+
+
+async def test_noted_again_an_outage_is_prolonged(database: Database) -> None:
+    for seconds in (5, 10):
+        until = NOW + timedelta(seconds=seconds)
+        await database.write(outages.note, "stripe", Cause.UNREACHABLE, "gone", NOW, until)
+    assert await down(database) == {"stripe": NOW + timedelta(seconds=10)}
+
+
+# --- the breaker: what sends came to -----------------------------------------------------------------------------
+
+
+def answer(outcome: Outcome, status: int | None = None) -> ProviderAnswer:
+    return ProviderAnswer(outcome=outcome, evidence=Evidence(seen_at=NOW, http_status=status))
+
+
+async def test_different_effects_without_an_answer_in_a_row_are_an_outage(database: Database) -> None:
+    breaker = Breaker(database)
+    for number in range(EFFECTS_IN_A_ROW):
+        assert not await down(database)
+        await breaker.note("stripe", f"pay_{number}:sale:1", answer(Outcome.UNKNOWN, 503), NOW)
+    assert set(await down(database)) == {"stripe"}
+
+
+async def test_one_effect_that_fails_again_and_again_is_no_outage(database: Database) -> None:
+    breaker = Breaker(database)
+    for _ in range(EFFECTS_IN_A_ROW * 3):
+        await breaker.note("stripe", "pay_1:sale:1", answer(Outcome.NOT_SENT), NOW)
+    assert not await down(database)
+
+
+async def test_declines_and_requests_to_slow_down_are_answers(database: Database) -> None:
+    breaker = Breaker(database)
+    for number in range(EFFECTS_IN_A_ROW):
+        await breaker.note("stripe", f"pay_a{number}:sale:1", answer(Outcome.DECLINED, 402), NOW)
+        await breaker.note("stripe", f"pay_b{number}:sale:1", answer(Outcome.UNKNOWN, 429), NOW)
+    assert not await down(database)
+
+
+async def test_an_answer_ends_what_the_breaker_noticed_and_not_what_the_watch_did(database: Database) -> None:
+    breaker = Breaker(database)
+    for number in range(EFFECTS_IN_A_ROW):
+        await breaker.note("stripe", f"pay_{number}:sale:1", answer(Outcome.UNKNOWN), NOW)
+    await database.write(outages.note, "stripe", Cause.UNREACHABLE, "gone", NOW, NOW + timedelta(seconds=3))
+    await breaker.note("stripe", "pay_9:sale:1", answer(Outcome.APPROVED, 200), NOW)
+    assert await down(database) == {"stripe": NOW + timedelta(seconds=3)}
