@@ -1,21 +1,25 @@
 """What workflows ask of activities: durable names, inputs, results. Importable from workflow code.
 
 Names carry a version; arguments only ever grow by optional fields, a new meaning gets a new name. Money steps
-return the postings they made, so that the ledger can be rebuilt from histories alone.
+return the postings they made, so that the ledger can be rebuilt from histories alone. For the same reason a result
+names what a history would not know otherwise (a local step's input is not kept in it): the quote, the review's
+reason, the settlement row, and where the step left its objects (`stands`).
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
 from corridor.domain.effect import Operation
 from corridor.domain.money import Money
-from corridor.domain.outcome import Evidence, Frozen, Outcome
+from corridor.domain.outcome import Evidence, Frozen, Outcome, ProviderAnswer
 from corridor.domain.payment import RefundStatus, Status, StatusReason
 from corridor.domain.posting import Posting
+from corridor.domain.quote import Quote
 from corridor.domain.sending import SendPolicy
+from corridor.domain.settlement import BadRow, SettlementBatch, SettlementLine
 
 In = TypeVar("In", bound=Frozen)
 Out = TypeVar("Out", bound=Frozen)
@@ -28,6 +32,20 @@ class Step(Generic[In, Out]):
     name: str
     takes: type[In]
     gives: type[Out]
+
+
+class Standing(Frozen):
+    """A payment or refund as a step left it: its last event, and the columns of its row that change over its life.
+
+    Columns that are null or zero are left out. Every step tells where it left its objects, so their rows and events
+    can be made again from histories alone.
+    """
+
+    object_id: str
+    sequence: int
+    event: str
+    at: datetime
+    row: dict[str, Any]
 
 
 class EffectPlan(Frozen):
@@ -59,6 +77,9 @@ class Prepared(Frozen):
     plan: EffectPlan | None = None
     review_id: str | None = None
     reasons: tuple[str, ...] = ()
+    quote: Quote | None = None
+    """The rate the payment holds, without the offers it was compared with."""
+    stands: tuple[Standing, ...] = ()
 
 
 class DeclareIn(Frozen):
@@ -103,6 +124,14 @@ class Executed(Frozen):
     authorization_expires_at: datetime | None = None
     settle_by: datetime | None = None
     evidence: Evidence | None = None
+    answer: ProviderAnswer | None = None
+    """All that is recorded of the effect; `outcome` and the like are what the workflow goes by."""
+    resolved_at: datetime | None = None
+    posted_at: tuple[datetime, ...] = ()
+    """When each of `postings` was written."""
+    stands: tuple[Standing, ...] = ()
+    key_is_spent: bool = False
+    """The provider answered this key for good and did nothing: only another key can still bring the effect about."""
 
 
 class RequoteIn(Frozen):
@@ -116,6 +145,8 @@ class Requoted(Frozen):
     reason: StatusReason | None = None
     quote_id: str | None = None
     slippage_bps: str | None = None
+    quote: Quote | None = None
+    stands: tuple[Standing, ...] = ()
 
 
 class MoveIn(Frozen):
@@ -129,6 +160,7 @@ class MoveIn(Frozen):
 class Moved(Frozen):
     status: Status
     sequence: int
+    stands: tuple[Standing, ...] = ()
 
 
 class OpenReviewIn(Frozen):
@@ -136,6 +168,8 @@ class OpenReviewIn(Frozen):
     object_id: str
     reason: StatusReason
     facts: dict[str, str] = Field(default_factory=dict)
+    review_id: str | None = None
+    """The id of a review that is opened again after its row was lost; None: a new one."""
 
 
 class ReviewOpened(Frozen):
@@ -144,6 +178,10 @@ class ReviewOpened(Frozen):
     review_id: str | None
     status: Status
     sequence: int
+    reason: StatusReason | None = None
+    facts: dict[str, str] = Field(default_factory=dict)
+    at: datetime | None = None
+    stands: tuple[Standing, ...] = ()
 
 
 class DecideReviewIn(Frozen):
@@ -162,6 +200,9 @@ class ReviewDecided(Frozen):
     sequence: int
     executed: Executed | None = None
     """For `found` and `absent`: what the decision made of the effect."""
+    effect_key: str | None = None
+    at: datetime | None = None
+    stands: tuple[Standing, ...] = ()
 
 
 class SettleIn(Frozen):
@@ -174,6 +215,9 @@ class Settled(Frozen):
     status: Status
     sequence: int
     postings: tuple[Posting, ...] = ()
+    line_id: str | None = None
+    posted_at: tuple[datetime, ...] = ()
+    stands: tuple[Standing, ...] = ()
 
 
 class RefundIn(Frozen):
@@ -188,11 +232,15 @@ class RefundReserved(Frozen):
     refused: str | None = None
     plan: EffectPlan | None = None
     postings: tuple[Posting, ...] = ()
+    posted_at: tuple[datetime, ...] = ()
+    stands: tuple[Standing, ...] = ()
 
 
 class RefundReleased(Frozen):
     status: RefundStatus
     postings: tuple[Posting, ...] = ()
+    posted_at: tuple[datetime, ...] = ()
+    stands: tuple[Standing, ...] = ()
 
 
 class BatchesIn(Frozen):
@@ -201,6 +249,8 @@ class BatchesIn(Frozen):
 
 class Batches(Frozen):
     batch_ids: tuple[str, ...]
+    found: tuple[SettlementBatch, ...] = ()
+    """Of these, what the provider said of each."""
 
 
 class ImportPageIn(Frozen):
@@ -213,6 +263,9 @@ class ImportedPage(Frozen):
     line_count: int
     bad_row_count: int
     next_cursor: str | None = None
+    lines: tuple[SettlementLine, ...] = ()
+    bad_rows: tuple[BadRow, ...] = ()
+    staged_at: datetime | None = None
 
 
 class BatchIn(Frozen):
@@ -227,6 +280,8 @@ class BatchClosed(Frozen):
     signaled: int
     unmatched: int
     postings: tuple[Posting, ...] = ()
+    posted_at: tuple[datetime, ...] = ()
+    closed_at: datetime | None = None
 
 
 PREPARE = Step("payment.prepare.v1", PrepareIn, Prepared)
@@ -258,6 +313,7 @@ class Attempted(Frozen):
 
     result: Literal["delivered", "retry", "failed", "closed"]
     retry_in_seconds: int | None = None
+    status_code: int | None = None
 
 
 ATTEMPT_WEBHOOK = Step("webhook.attempt.v1", AttemptIn, Attempted)

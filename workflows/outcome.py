@@ -5,6 +5,8 @@ understand) is *unknown* and is looked up by our own reference until it is found
 procedure is exhausted the outcome stays unknown, and the caller asks a person; nothing is ever guessed.
 """
 
+from collections.abc import Callable, Sequence
+
 from temporalio.exceptions import ActivityError
 
 from activities.contracts import EXECUTE, LOOK_UP, EffectPlan, Executed, ExecuteIn, LookUpIn
@@ -17,18 +19,40 @@ PENDING_POLL_SECONDS = (5, 30, 120, 600)
 """A provider that says `processing` is asked again at these intervals, and at once on each webhook."""
 
 
-async def carry_out(plan: EffectPlan, hints: Hints) -> Executed:
-    """Send the declared effect, then look until its fate is proven.
+async def carry_out(
+    plan: EffectPlan, hints: Hints, stop: Callable[[], bool] = lambda: False, inherited: bool = False
+) -> Executed:
+    """Send the declared effect, then look until its fate is proven; send again under the same key while it is not.
 
+    A call that nobody answered may still be running at the provider. Under the same key it cannot become a second
+    effect, so that is what is repeated; absence is concluded once, at the end. `stop` ends the repeats early. An
+    `inherited` plan may have been sent by a workflow that was lost: where no key protects a repeat it is only looked up.
     Returns with `unknown` or `pending` only when every look of the policy was spent.
     """
-    executed = await _send(plan)
-    hints.forget()
-    if executed is not None and (executed.outcome not in WAITING or executed.quote_expired):
-        return executed
-    if executed is not None and executed.outcome is Outcome.PENDING:
-        return await _poll(plan, hints, executed)
+    if inherited and plan.policy.rounds == 1:
+        return await find_out(plan, hints)
+    for left in reversed(range(plan.policy.rounds)):
+        executed = await _send(plan)
+        hints.forget()
+        if executed is not None and (executed.outcome not in WAITING or executed.quote_expired):
+            return executed
+        if executed is not None and executed.outcome is Outcome.PENDING:
+            return await _poll(plan, hints, executed)
+        is_answered = executed is not None and plan.policy.answers_are_kept and _is_server_error(executed)
+        if is_answered:
+            found = await find_out(plan, hints, may_still_run=False)
+            return found.model_copy(update={"key_is_spent": found.outcome is Outcome.NOT_SENT})
+        if left == 0 or stop():
+            break
+        found = await _look(plan, hints, plan.policy.lookup_delays_seconds, conclude=False)
+        if found.outcome is not Outcome.UNKNOWN:
+            return found
     return await find_out(plan, hints)
+
+
+def _is_server_error(executed: Executed) -> bool:
+    status = None if executed.evidence is None else executed.evidence.http_status
+    return status is not None and status >= 500
 
 
 async def _send(plan: EffectPlan) -> Executed | None:
@@ -47,13 +71,18 @@ async def _send(plan: EffectPlan) -> Executed | None:
         return None
 
 
-async def find_out(plan: EffectPlan, hints: Hints) -> Executed:
+async def find_out(plan: EffectPlan, hints: Hints, may_still_run: bool = True) -> Executed:
     """Look the effect up after each declared delay; the last miss proves absence if the contract says so."""
-    delays = plan.policy.lookup_delays_seconds
+    delays, longer = plan.policy.lookup_delays_seconds, plan.policy.last_look_delay_seconds
+    waits_longer = may_still_run and longer > 0 and len(delays) > 0
+    return await _look(plan, hints, (*delays, longer) if waits_longer else delays, conclude=True)
+
+
+async def _look(plan: EffectPlan, hints: Hints, delays: Sequence[int], *, conclude: bool) -> Executed:
     for number, delay in enumerate(delays, start=1):
         await hints.wait(delay, f"look-up {number} of {len(delays)}: unknown outcome of {plan.operation}")
         is_last = number == len(delays)
-        found = await look_once(plan, absence_is_proof=is_last and plan.policy.absence_is_proof)
+        found = await look_once(plan, absence_is_proof=conclude and is_last and plan.policy.absence_is_proof)
         if found.outcome is Outcome.PENDING:
             return await _poll(plan, hints, found)
         if found.outcome is not Outcome.UNKNOWN or is_last:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import chain, repeat
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ApplicationError
 
 from activities.contracts import (
@@ -62,7 +63,7 @@ VOID_LEAD = timedelta(minutes=5)
 """An authorisation is released this long before the network lets it lapse."""
 
 
-@workflow.defn(name=names.PAYMENT)
+@workflow.defn(name=names.PAYMENT, versioning_behavior=VersioningBehavior.PINNED)
 class PaymentWorkflow:
     """Carries one payment; every change to it goes through here."""
 
@@ -97,9 +98,7 @@ class PaymentWorkflow:
             self.state.show()
             await stages[self.state.status]()
         self.state.show()
-        while (
-            self.facts
-        ):  # rows that came for a payment that ended otherwise: booked as what nobody can attribute
+        while self.facts:  # of a payment that ended otherwise: booked as what nobody can attribute
             await self._book(self.facts.pop(0))
         while (ticket := self.tickets.take()) is not None:
             self.state.refuse(
@@ -128,12 +127,13 @@ class PaymentWorkflow:
 
     async def _execute(self, plan: EffectPlan) -> None:
         """Carry the plan out to a proven end, or hand it to a person."""
-        executed = await carry_out(plan, self.hints)
+        inherited = self.start.resume is not None and plan == self.start.resume.plan
+        executed = await carry_out(plan, self.hints, lambda: bool(self.tickets), inherited)
         self.state.became(executed)
         if executed.quote_expired:
             await self._requote(plan)
         elif executed.outcome is Outcome.NOT_SENT:
-            await self._try_again(plan)
+            await self._try_again(plan, executed)
         elif executed.outcome in (Outcome.UNKNOWN, Outcome.PENDING):
             await ask_person(self.state, _reason_of(executed), {"effect": plan.effect_key})
         elif executed.outcome is Outcome.ACTION_REQUIRED:
@@ -153,9 +153,10 @@ class PaymentWorkflow:
         else:
             await move(self.state, Status.FAILED, requoted.reason or StatusReason.SLIPPAGE_EXCEEDED)
 
-    async def _try_again(self, plan: EffectPlan) -> None:
-        """Absence is proven, so the same may be tried once more under a new effect key; then it is given up."""
-        if self.state.number(plan.operation) < MAXIMUM_ATTEMPTS:
+    async def _try_again(self, plan: EffectPlan, absent: Executed) -> None:
+        """Absence is proven. A new effect key is only taken where the old one is spent, or never protected anything."""
+        is_of_use = absent.key_is_spent or plan.policy.rounds == 1
+        if is_of_use and self.state.number(plan.operation) < MAXIMUM_ATTEMPTS:
             self.state.plan = await declare(self.state, plan.operation, plan.amount)
             await self._execute(self.state.plan)
         elif plan.operation is Operation.CAPTURE:

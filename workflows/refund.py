@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 from activities.contracts import (
     DECIDE_REVIEW,
@@ -37,7 +38,7 @@ from workflows.messages import (
     RefundStart,
     ReviewCommand,
 )
-from workflows.outcome import carry_out, find_out, look_once
+from workflows.outcome import carry_out, look_once
 from workflows.steps import local
 from workflows.tickets import Tickets
 
@@ -45,7 +46,7 @@ FAILURE_WATCH = timedelta(days=30)
 """A card refund that succeeded may still come back (docs.stripe.com/refunds#failed-refunds); we listen this long."""
 
 
-@workflow.defn(name=names.REFUND)
+@workflow.defn(name=names.REFUND, versioning_behavior=VersioningBehavior.PINNED)
 class RefundWorkflow:
     """Carries one refund from reservation to proof."""
 
@@ -76,9 +77,11 @@ class RefundWorkflow:
             self.answered = True
             return
         # A resumed refund may have been sent by its lost predecessor: it looks before anything is sent.
-        executed = await (find_out if self.start.resume else carry_out)(self.plan, self.hints)
+        executed = await look_once(self.plan) if self.start.resume else None
+        if executed is None or executed.outcome is Outcome.UNKNOWN:
+            executed = await carry_out(self.plan, self.hints, inherited=self.start.resume)
         if executed.outcome is Outcome.NOT_SENT:
-            executed = await self._try_again()
+            executed = await self._not_sent(self.plan, executed)
         self._became(executed)
         while self.status in (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW):
             await self._resolve(self.plan)
@@ -88,13 +91,14 @@ class RefundWorkflow:
         if self.status is RefundStatus.SUCCEEDED:
             await self._watch_for_failure(self.plan)
 
-    async def _try_again(self) -> Executed:
-        """Absence is proven, so the same is tried once more under a new effect key; then the money is released."""
-        declared = await local(DECLARE, self._second_declaration(), "declare the refund again")
-        self.plan = declared.plan
-        executed = await carry_out(declared.plan, self.hints)
-        if executed.outcome is not Outcome.NOT_SENT:
-            return executed
+    async def _not_sent(self, plan: EffectPlan, executed: Executed) -> Executed:
+        """Absence is proven: once more under a new effect key where the old one is of no use; then it is released."""
+        if executed.key_is_spent or plan.policy.rounds == 1:
+            declared = await local(DECLARE, self._second_declaration(), "declare the refund again")
+            self.plan = declared.plan
+            executed = await carry_out(declared.plan, self.hints)
+            if executed.outcome is not Outcome.NOT_SENT:
+                return executed
         released = await local(RELEASE_REFUND, self._me(), "proven not sent: release the reserved money")
         return executed.model_copy(update={"refund_status": released.status})
 

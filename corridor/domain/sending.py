@@ -14,3 +14,9 @@ class SendPolicy(Frozen):
     lookup_delays_seconds: tuple[int, ...]
     """Waits before each look-up; after the last miss absence is proof only if `absence_is_proof`."""
     absence_is_proof: bool
+    rounds: int = 1
+    """How often sending and looking up may follow each other under one key. One where a key protects nothing."""
+    answers_are_kept: bool = False
+    """A server error is the key's answer for good: sending again would bring the same, and nothing can come of it."""
+    last_look_delay_seconds: int = 0
+    """Waited before absence is concluded, beyond the delays above: a call nobody answered may be running still."""

@@ -7,7 +7,7 @@ follows from the `IdempotencyContract` it declares (see `send_policy`).
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -77,12 +77,18 @@ class IdempotencyContract(Frozen):
     lookup_by_our_reference: bool
     lookup_lag_seconds: int
     lookup_is_consistent: bool
+    longest_call_seconds: int
+    """How long a call of ours may go on at the provider after we gave up on it."""
     horizon_seconds: int
     """How long evidence may still arrive before a person is asked."""
 
 
 KEY_LIFE_MARGIN_SECONDS = 3600
 """Stop repeating an hour before a key's documented end; the documented life is a minimum, never more."""
+
+
+ROUNDS = 3
+"""With a key that makes repeats safe, a provider that was away for a minute or two costs no payment."""
 
 
 def send_policy(contract: IdempotencyContract) -> SendPolicy:
@@ -98,6 +104,9 @@ def send_policy(contract: IdempotencyContract) -> SendPolicy:
         give_up_after_seconds=life if repeatable else 0,
         lookup_delays_seconds=delays,
         absence_is_proof=contract.lookup_by_our_reference and contract.lookup_is_consistent,
+        rounds=ROUNDS if repeatable else 1,
+        answers_are_kept=contract.stores_5xx,
+        last_look_delay_seconds=max(contract.longest_call_seconds - sum(delays), 0),
     )
 
 
@@ -150,6 +159,24 @@ class ProviderEvent(Frozen):
 
 class SignatureInvalid(Exception):
     """The webhook's signature or time stamp does not verify; nothing of it may be believed or stored as fact."""
+
+
+class SeenEffect(Frozen):
+    """Money the provider holds, took or returned on our account, with our own marks where it carries them."""
+
+    provider_reference: str
+    effect_key: str | None
+    payment_id: str | None
+    what: str
+
+
+@runtime_checkable
+class ListsEffects(Protocol):
+    """A provider whose books can be read without knowing what to look for."""
+
+    async def effects_since(self, since: datetime) -> tuple[SeenEffect, ...]:
+        """Every payment and refund made there since then. Raises `LookUpFailed`."""
+        ...
 
 
 class PaymentProvider(Protocol):

@@ -44,12 +44,32 @@ async def test_what_never_arrived_is_proven_absent_and_sent_once_more(here: Worl
     assert await here.effects(payment.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
 
 
-async def test_repeats_under_one_key_are_used_up_before_absence_is_asked_for(here: World) -> None:
-    await here.plant("reset_before_effect", times=4)
+async def test_what_nobody_answered_is_sent_again_under_the_same_key(here: World) -> None:
+    """A call that went unanswered may be running still; under another key it could become a second effect."""
+    await here.plant("reset_before_effect", times=5)
     payment = await here.pay()
     assert payment.status == "captured"
-    assert await here.effects(payment.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
-    assert await here.fired() == {"reset_before_effect": 4}
+    assert await here.effects(payment.id) == [("sale:1", "approved")]
+    assert await here.fired() == {"reset_before_effect": 5}
+
+
+@pytest.mark.slow
+async def test_a_call_that_is_carried_out_long_after_we_gave_up_moves_the_money_once(here: World) -> None:
+    await here.plant("latency", times=4, milliseconds=19_000)
+    payment = await here.pay()
+    assert payment.status == "captured"
+    assert await here.effects(payment.id) == [("sale:1", "approved")]
+    await asyncio.sleep(15)  # the last of the four is through, and found its key taken
+    assert [effect for effect, _ in await here.moved(payment.id)].count("capture") == 1
+
+
+@pytest.mark.slow
+async def test_what_never_arrives_in_any_round_is_given_up_under_its_one_key(here: World) -> None:
+    await here.plant("reset_before_effect", times=FOR_EVER)
+    payment = await here.pay()
+    assert (payment.status, payment.status_reason) == ("failed", "not_sent")
+    assert await here.effects(payment.id) == [("sale:1", "not_sent")]
+    assert await here.moved(payment.id) == []
 
 
 async def test_what_never_arrives_twice_fails_as_not_sent(here: World) -> None:
@@ -145,14 +165,15 @@ async def test_an_unknown_capture_that_a_person_found_absent_leaves_the_authoris
 
 
 async def test_after_the_life_of_a_key_nothing_is_sent_under_it(here: World) -> None:
-    """The send was held up for longer than the provider remembers keys: a look-up decides, then a new key is used."""
+    """The send was held up for longer than the provider remembers keys: only a look-up can tell, and nothing is sent."""
     here.stripe.promises = here.stripe.promises.model_copy(
         update={"key_life_seconds": KEY_LIFE_MARGIN_SECONDS + 1}
     )
     await here.plant("latency", "lp.*.quote", times=2, milliseconds=1_300)
     payment = await here.pay()
-    assert payment.status == "captured"
-    assert await here.effects(payment.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
+    assert (payment.status, payment.status_reason) == ("failed", "not_sent")
+    assert await here.effects(payment.id) == [("sale:1", "not_sent")]
+    assert await here.moved(payment.id) == []
 
 
 async def test_a_hint_that_overtakes_the_answer_changes_nothing(here: World) -> None:

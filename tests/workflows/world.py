@@ -55,7 +55,9 @@ def now() -> datetime:
 class BriefStripe(StripeProvider):
     """The adapter with its promises on a shorter clock: every wait is there, none takes long."""
 
-    promises: IdempotencyContract = CONTRACT.model_copy(update={"lookup_lag_seconds": 1})
+    promises: IdempotencyContract = CONTRACT.model_copy(
+        update={"lookup_lag_seconds": 1, "longest_call_seconds": 6}
+    )
 
     @property
     def contract(self) -> IdempotencyContract:
@@ -81,6 +83,12 @@ class World:
 
     async def accept(self, token: str = "pm_card_visa", **changes: Any) -> str:
         """A payment's row as the API writes it; returns the id."""
+        new = self.order(token, **changes)
+        await self.database.write(payments.accept, new, now())
+        return new.id
+
+    def order(self, token: str = "pm_card_visa", **changes: Any) -> NewPayment:
+        """What the API accepts, before any row of it is written."""
         values: dict[str, Any] = {
             "id": new_id(Prefix.PAYMENT, now()),
             "merchant_id": self.merchant_id,
@@ -93,9 +101,7 @@ class World:
             "return_url": "https://shop.example/back",
             **changes,
         }
-        new = NewPayment.model_validate(values)
-        await self.database.write(payments.accept, new, now())
-        return new.id
+        return NewPayment.model_validate(values)
 
     async def start(self, payment_id: str) -> Any:
         """Update-with-start as the API does it; returns the early answer."""

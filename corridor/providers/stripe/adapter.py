@@ -20,8 +20,9 @@ from corridor.providers.port import (
     LookUp,
     LookUpFailed,
     ProviderEvent,
+    SeenEffect,
 )
-from corridor.providers.stripe import mapping, requests, settlement, webhooks
+from corridor.providers.stripe import listing, mapping, requests, settlement, webhooks
 from corridor.providers.stripe.capabilities import API_VERSION, CALL_TIMEOUT_SECONDS, CAPABILITIES, CONTRACT
 from corridor.providers.stripe.client import MaybeSent, NeverSent, Reply, StripeClient
 from corridor.providers.stripe.lookup import Finder, read
@@ -100,6 +101,10 @@ class StripeProvider:
     async def settlement_page(self, batch_id: str, cursor: str | None) -> SettlementPage:
         """One page of a payout's balance transactions. Raises `LookUpFailed`."""
         return await self._within_deadline(settlement.page_of(self._client, batch_id, cursor))
+
+    async def effects_since(self, since: datetime) -> tuple[SeenEffect, ...]:
+        """Every payment and refund made on the account since then. Raises `LookUpFailed`."""
+        return await listing.effects_since(self._client, since)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:
         """Verify the raw bytes, then reduce them. Raises `SignatureInvalid`."""

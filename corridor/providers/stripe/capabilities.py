@@ -31,9 +31,11 @@ CONTRACT = IdempotencyContract(
     lookup_by_our_reference=True,
     lookup_lag_seconds=5,
     lookup_is_consistent=True,
+    longest_call_seconds=80,
     horizon_seconds=86_400,
 )
 """Keys may be pruned once they are 24 hours old, and the first answer is kept whatever it was, a 500 included
 (https://docs.stripe.com/api/idempotent_requests). Effects are found by our metadata: lists show a new object at once,
 search lags up to a minute, longer in trouble (https://docs.stripe.com/search#data-freshness), so absence is only
-claimed from a complete list; five seconds cover a call of ours that is still running at Stripe."""
+claimed from a complete list. Stripe's own client libraries wait 80 seconds for an answer
+(https://github.com/stripe/stripe-python#configuring-automatic-retries), so a call may run as long after we gave up."""
