@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from corridor.domain.failure import broken, invariant
 from corridor.domain.money import Money
 from corridor.domain.quote import slippage_bps
 from corridor.fx.port import MidRate, NoOffer, Offer, OfferProblem
-from corridor.fx.view import plain, rfc3339
+from corridor.fx.view import plain
 
 RULE = "best_execution.1"
 """Version of `judge` and `rank`, kept in the evidence of every quote they made."""
@@ -136,7 +136,9 @@ def _reference_evidence(inquiry: Inquiry) -> Evidence:
         "mid": plain(reference.rate),
         "as_of": reference.as_of.isoformat(),
         "legs": " ".join(f"{leg.pair}={leg.text}" for leg in reference.legs),
-        "asked_at": rfc3339(inquiry.asked_at),
+        "asked_at": _exact(inquiry.asked_at),
+        "off_reference_max_bps": str(inquiry.guards.off_reference_max_bps),
+        "lock_tolerance_seconds": str(inquiry.guards.lock_tolerance_seconds),
     }
 
 
@@ -158,5 +160,10 @@ def _offer_evidence(inquiry: Inquiry, offer: Offer) -> Evidence:
         "mid": plain(offer.mid),
         "spread_bps": str(offer.spread_bps),
         "cost_against_reference_bps": f"{slippage_bps(inquiry.reference.rate, offer.rate):.4f}",
-        "expires_at": rfc3339(offer.expires_at),
+        "expires_at": _exact(offer.expires_at),
     }
+
+
+def _exact(moment: datetime) -> str:
+    """To the microsecond: the evidence must give the same verdict when it is judged again."""
+    return moment.astimezone(UTC).isoformat()
