@@ -31,6 +31,10 @@ SANDBOX_SECRETS: Mapping[str, str] = {
 }
 
 
+LOCK_BEYOND_CALL_SECONDS = 10
+"""A payment may wait this long for a free worker between locking its rate and calling the provider."""
+
+
 class FileSource(EnvSettingsSource):
     """Reads `CORRIDOR_<FIELD>_FILE`: the value is the content of that file, without its last line break."""
 
@@ -113,7 +117,14 @@ class Settings(BaseSettings):
 
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    build_id: str = "dev"
+    build_id: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="None: a digest of the workflow code"
+    )
+    worker_versioning: bool = Field(True, description="a payment stays on the build it began on")
+    worker_takes_over: bool = Field(
+        False,
+        description="no other build runs here: become current, adopt what is pinned to builds that are gone",
+    )
     ready_file: Path | None = Field(None, description="set by the supervisor; see runtime/readiness.py")
 
     @classmethod
@@ -137,6 +148,17 @@ class Settings(BaseSettings):
         ):
             raise ValueError(
                 "sandbox mode refuses a live Stripe key; set CORRIDOR_MODE=live to move real money"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lock_outlasts_a_call(self) -> Self:
+        """A lock that ends before the call it is for could be renewed for ever and never be used."""
+        shortest = self.provider_timeout_seconds + LOCK_BEYOND_CALL_SECONDS
+        if self.quote_lock_seconds < shortest:
+            raise ValueError(
+                f"quote_lock_seconds must be at least {shortest:g}: "
+                f"provider_timeout_seconds and {LOCK_BEYOND_CALL_SECONDS} s to get there"
             )
         return self
 

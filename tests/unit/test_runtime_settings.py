@@ -102,3 +102,9 @@ def test_without_a_database_url_a_file_in_the_data_directory_is_used(
 ) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     assert load(data_dir=tmp_path).database == f"sqlite:///{tmp_path}/corridor.db"
+
+
+def test_a_lock_that_could_not_outlast_a_call_is_refused() -> None:
+    assert load(quote_lock_seconds=30, provider_timeout_seconds=20).quote_lock_seconds == 30
+    with pytest.raises(SettingsRefused, match="quote_lock_seconds must be at least 30"):
+        load(quote_lock_seconds=29, provider_timeout_seconds=20)

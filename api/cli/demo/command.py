@@ -51,7 +51,9 @@ class Run:
 
 def run(data_dir: Path | None, order_count: int | None, *, as_json: bool, keep: bool) -> int:
     """Returns the exit status: 0 only if every proof holds."""
-    # One way to stop: asyncio turns SIGINT into a cancellation of the main task, and `with Stack` cleans up.
+    # One way to stop: asyncio turns SIGINT into a cancellation of the main task, and `with Stack` cleans up. A shell
+    # that starts us in the background has us ignore SIGINT, so it is given its meaning back first.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     directory = data_dir or Path(tempfile.mkdtemp(prefix="corridor-demo-"))
