@@ -5,9 +5,13 @@
 #   make check   ruff, mypy, import contracts, tidy
 #   make replay  golden histories against this workflow code
 #   make bench   our payment against a bare workflow of the same durable shape
+#   make chaos   faults against a whole installation for some minutes, judged by the provider's own books (SEED=, ARGS=)
+#   make soak    the same for more than an hour
+#   make mutants bugs planted one at a time in a copy of the tree: does the suite notice?
+#   make bench-scale  cost and latency at 10³, 10⁵ and 10⁶ payments
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up check replay bench format lock install install-dev clean
+.PHONY: help demo test up check replay bench bench-scale chaos soak mutants format lock install install-dev clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -68,6 +72,21 @@ replay: install-dev
 
 bench: install
 	@$(BIN)/python -m benchmarks
+
+bench-scale: install-dev
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
+
+# A run prints its seed; `make chaos SEED=7` repeats its plan.
+SEED ?=
+ARGS ?=
+chaos: install-dev
+	@$(BIN)/python -m tests.chaos --profile smoke $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: install-dev
+	@$(BIN)/python -m tests.chaos --profile soak $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+mutants: install-dev
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 format: install-dev
 	$(BIN)/ruff check --fix .
