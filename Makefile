@@ -86,7 +86,8 @@ soak: install-dev
 	@$(BIN)/python -m tests.chaos --profile soak $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 mutants: install-dev
-	@$(BIN)/python -m tests.mutants $(ARGS)
+	@mkdir -p var
+	@$(BIN)/python -m tests.mutants --json var/mutants.json $(ARGS)
 
 format: install-dev
 	$(BIN)/ruff check --fix .
