@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from corridor.domain.effect import Operation
 from corridor.domain.money import Money
@@ -25,6 +25,15 @@ In = TypeVar("In", bound=Frozen)
 Out = TypeVar("Out", bound=Frozen)
 
 
+class Message(Frozen):
+    """What one build writes into a history and another reads: what a newer one added, an older one ignores.
+
+    Otherwise the first field added to a result would strand every payment under way when a worker is rolled back.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+
 @dataclass(frozen=True)
 class Step(Generic[In, Out]):
     """An activity as the workflow sees it: its durable name and the type of its result."""
@@ -34,7 +43,7 @@ class Step(Generic[In, Out]):
     gives: type[Out]
 
 
-class Standing(Frozen):
+class Standing(Message):
     """A payment or refund as a step left it: its last event, and the columns of its row that change over its life.
 
     Columns that are null or zero are left out. Every step tells where it left its objects, so their rows and events
@@ -48,7 +57,7 @@ class Standing(Frozen):
     row: dict[str, Any]
 
 
-class EffectPlan(Frozen):
+class EffectPlan(Message):
     """A declared effect and how it may be sent; the policy is data in the history, so replay never re-derives it."""
 
     effect_key: str
@@ -60,7 +69,7 @@ class EffectPlan(Frozen):
     declared_at: datetime
 
 
-class PrepareIn(Frozen):
+class PrepareIn(Message):
     """What is asked of the market before the transaction begins comes along, so no read precedes it."""
 
     payment_id: str
@@ -70,7 +79,7 @@ class PrepareIn(Frozen):
     """The review a person approved; risk is not asked again."""
 
 
-class Prepared(Frozen):
+class Prepared(Message):
     verdict: Literal["proceed", "review", "declined"]
     status: Status
     sequence: int
@@ -82,7 +91,7 @@ class Prepared(Frozen):
     stands: tuple[Standing, ...] = ()
 
 
-class DeclareIn(Frozen):
+class DeclareIn(Message):
     """Declare the next effect of a payment or refund: `number` makes the key, `amount` is what it moves."""
 
     payment_id: str
@@ -93,21 +102,21 @@ class DeclareIn(Frozen):
     """None: everything that is left to capture, or the authorised amount to void."""
 
 
-class Declared(Frozen):
+class Declared(Message):
     plan: EffectPlan
 
 
-class ExecuteIn(Frozen):
+class ExecuteIn(Message):
     effect_key: str
 
 
-class LookUpIn(Frozen):
+class LookUpIn(Message):
     effect_key: str
     absence_is_proof: bool = False
     """True on the last look of a consistent look-up: not finding the effect then proves it was never made."""
 
 
-class Executed(Frozen):
+class Executed(Message):
     """What is now known of an effect, and what the payment became by it.
 
     `quote_expired` means nothing was sent: the lock would have run out before the call's own deadline.
@@ -134,11 +143,11 @@ class Executed(Frozen):
     """The provider answered this key for good and did nothing: only another key can still bring the effect about."""
 
 
-class RequoteIn(Frozen):
+class RequoteIn(Message):
     payment_id: str
 
 
-class Requoted(Frozen):
+class Requoted(Message):
     """A new lock inside the merchant's slippage limit, or the reason there is none."""
 
     accepted: bool
@@ -149,7 +158,7 @@ class Requoted(Frozen):
     stands: tuple[Standing, ...] = ()
 
 
-class MoveIn(Frozen):
+class MoveIn(Message):
     """A transition no provider call causes (canceled before anything was sent, abandoned, expired)."""
 
     payment_id: str
@@ -157,13 +166,13 @@ class MoveIn(Frozen):
     reason: StatusReason
 
 
-class Moved(Frozen):
+class Moved(Message):
     status: Status
     sequence: int
     stands: tuple[Standing, ...] = ()
 
 
-class OpenReviewIn(Frozen):
+class OpenReviewIn(Message):
     payment_id: str
     object_id: str
     reason: StatusReason
@@ -172,7 +181,7 @@ class OpenReviewIn(Frozen):
     """The id of a review that is opened again after its row was lost; None: a new one."""
 
 
-class ReviewOpened(Frozen):
+class ReviewOpened(Message):
     """`review_id` is None when the object has moved on and nobody needs to be asked."""
 
     review_id: str | None
@@ -184,7 +193,7 @@ class ReviewOpened(Frozen):
     stands: tuple[Standing, ...] = ()
 
 
-class DecideReviewIn(Frozen):
+class DecideReviewIn(Message):
     """A person's answer. For `outcome_unknown`: `found` or `absent`, with the evidence in `note`."""
 
     review_id: str
@@ -195,7 +204,7 @@ class DecideReviewIn(Frozen):
     provider_reference: str | None = None
 
 
-class ReviewDecided(Frozen):
+class ReviewDecided(Message):
     status: Status
     sequence: int
     executed: Executed | None = None
@@ -205,13 +214,13 @@ class ReviewDecided(Frozen):
     stands: tuple[Standing, ...] = ()
 
 
-class SettleIn(Frozen):
+class SettleIn(Message):
     payment_id: str
     provider: str
     line_id: str
 
 
-class Settled(Frozen):
+class Settled(Message):
     status: Status
     sequence: int
     postings: tuple[Posting, ...] = ()
@@ -220,12 +229,12 @@ class Settled(Frozen):
     stands: tuple[Standing, ...] = ()
 
 
-class RefundIn(Frozen):
+class RefundIn(Message):
     refund_id: str
     payment_id: str
 
 
-class RefundReserved(Frozen):
+class RefundReserved(Message):
     """`refused` is the stable code when the limit does not allow it; nothing was reserved then."""
 
     status: RefundStatus
@@ -236,30 +245,30 @@ class RefundReserved(Frozen):
     stands: tuple[Standing, ...] = ()
 
 
-class RefundReleased(Frozen):
+class RefundReleased(Message):
     status: RefundStatus
     postings: tuple[Posting, ...] = ()
     posted_at: tuple[datetime, ...] = ()
     stands: tuple[Standing, ...] = ()
 
 
-class BatchesIn(Frozen):
+class BatchesIn(Message):
     provider: str
 
 
-class Batches(Frozen):
+class Batches(Message):
     batch_ids: tuple[str, ...]
     found: tuple[SettlementBatch, ...] = ()
     """Of these, what the provider said of each."""
 
 
-class ImportPageIn(Frozen):
+class ImportPageIn(Message):
     provider: str
     batch_id: str
     cursor: str | None = None
 
 
-class ImportedPage(Frozen):
+class ImportedPage(Message):
     line_count: int
     bad_row_count: int
     next_cursor: str | None = None
@@ -268,12 +277,12 @@ class ImportedPage(Frozen):
     staged_at: datetime | None = None
 
 
-class BatchIn(Frozen):
+class BatchIn(Message):
     provider: str
     batch_id: str
 
 
-class BatchClosed(Frozen):
+class BatchClosed(Message):
     """Control total checked, payments told, rows without a payment posted."""
 
     balanced: bool
@@ -300,7 +309,7 @@ IMPORT_PAGE = Step("settlement.import_page.v1", ImportPageIn, ImportedPage)
 CLOSE_BATCH = Step("settlement.close_batch.v1", BatchIn, BatchClosed)
 
 
-class AttemptIn(Frozen):
+class AttemptIn(Message):
     """Attempt `number` (from 1) of a delivery; `spread_permille` (0 to 1000) is the workflow's draw for jitter."""
 
     delivery_id: str
@@ -308,7 +317,7 @@ class AttemptIn(Frozen):
     spread_permille: int
 
 
-class Attempted(Frozen):
+class Attempted(Message):
     """`retry_in_seconds` is None when the delivery is over: delivered, given up, or its endpoint disabled."""
 
     result: Literal["delivered", "retry", "failed", "closed"]

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
-from activities import plans
+from activities import plans, standing
 from activities.contracts import (
     DECLARE,
     MOVE,
@@ -43,6 +43,7 @@ class PaymentSteps:
     @implements(DECLARE)
     async def declare(self, wanted: DeclareIn) -> Declared:
         """Declare the next effect. Raises (final) CAPTURE_EXCEEDS_AUTHORIZED."""
+        crash_point("intent.before_commit")
         declared = await self._edge.database.write(self._declare, wanted, self._edge.now())
         crash_point("intent.committed")
         return declared
@@ -83,7 +84,12 @@ class PaymentSteps:
         quote_id = payment.quote_id or broken("only a payment with a lock is quoted again")
         old, _ = get_quote(connection, payment.merchant_id, quote_id, now)
         if old.is_executable(now, plans.lock_margin_seconds(self._edge.providers[payment.provider])):
-            return Requoted(accepted=True, quote_id=old.id)
+            return Requoted(
+                accepted=True,
+                quote_id=old.id,
+                quote=plans.rate_of(old),
+                stands=standing.of_payment(connection, payment_id),
+            )
         try:
             new = self._price(connection, payment.merchant_id, chosen, now)
         except Refused:
@@ -93,17 +99,28 @@ class PaymentSteps:
         verdict = after_expiry(agreed, new, payment.slippage_max_bps, payment.slippage_policy)
         if verdict is Requote.REJECT:
             return Requoted(accepted=False, reason=StatusReason.SLIPPAGE_EXCEEDED, slippage_bps=worse)
-        release_quote(connection, old.id, payment.id, now)
         insert_quote(connection, new, now)
-        lock_quote(connection, new.id, payment.id, now)
-        payments.move(connection, payment, "payment.requoted", now, quote_id=new.id)
-        return Requoted(accepted=True, quote_id=new.id, slippage_bps=worse)
+        renew_lock(connection, payment, new.id, now)
+        return Requoted(
+            accepted=True,
+            quote_id=new.id,
+            slippage_bps=worse,
+            quote=plans.rate_of(new),
+            stands=standing.of_payment(connection, payment_id),
+        )
 
     def _price(self, connection: Connection, merchant_id: str, chosen: Chosen, now: datetime) -> Quote:
         markup = connection.execute(
             select(merchants.c.fx_markup_bps).where(merchants.c.id == merchant_id)
         ).scalar_one()
         return self._edge.desk.quote(chosen, merchant_id, markup, self._edge.lock_seconds, now)
+
+
+def renew_lock(connection: Connection, payment: PaymentRow, quote_id: str, now: datetime) -> None:
+    """The payment gives its lock back and takes this quote in its place."""
+    release_quote(connection, payment.quote_id, payment.id, now)
+    lock_quote(connection, quote_id, payment.id, now)
+    payments.move(connection, payment, "payment.requoted", now, quote_id=quote_id)
 
 
 def _agreed_quote_id(connection: Connection, payment: PaymentRow) -> str:
@@ -127,7 +144,11 @@ def _move(connection: Connection, wanted: MoveIn, now: datetime) -> Moved:
             reason=wanted.reason,
             next_action=None,
         )
-    return Moved(status=Status(payment.status), sequence=payment.sequence)
+    return Moved(
+        status=Status(payment.status),
+        sequence=payment.sequence,
+        stands=standing.of_payment(connection, payment.id),
+    )
 
 
 def mark_started(connection: Connection, payment_id: str, now: datetime) -> None:

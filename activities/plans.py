@@ -9,6 +9,7 @@ from activities.contracts import EffectPlan
 from corridor.domain.effect import Operation, effect_key
 from corridor.domain.failure import Refusal, Refused, broken
 from corridor.domain.money import Money
+from corridor.domain.quote import Quote
 from corridor.providers.port import (
     Authorise,
     Capture,
@@ -34,7 +35,7 @@ def declare(
 ) -> EffectPlan:
     """Declare the effect with its bytes, once; declaring again returns the plan of the first."""
     key = effect_key(object_id, operation, number)
-    instruction = _instruction(payment, operation, key, object_id, amount)
+    wanted = instruction(payment, operation, key, object_id, amount)
     row = effects.declare(
         connection,
         key=key,
@@ -43,8 +44,8 @@ def declare(
         operation=operation,
         provider=provider.capabilities.provider,
         amount=amount,
-        request=provider.freeze(instruction),
-        provider_reference=None if isinstance(instruction, Authorise) else instruction.provider_reference,
+        request=provider.freeze(wanted),
+        provider_reference=None if isinstance(wanted, Authorise) else wanted.provider_reference,
         now=now,
     )
     return plan_of(row, provider)
@@ -63,14 +64,20 @@ def plan_of(row: Any, provider: PaymentProvider) -> EffectPlan:
     )
 
 
+def rate_of(quote: Quote) -> Quote:
+    """The quote as histories keep it: what was agreed, without every offer it was compared with."""
+    return quote.model_copy(update={"considered": ()})
+
+
 def lock_margin_seconds(provider: PaymentProvider) -> int:
     """What an FX lock must still hold when a call begins: the call's own deadline, rounded up."""
     return int(provider.capabilities.call_timeout_seconds) + 1
 
 
-def _instruction(
+def instruction(
     payment: PaymentRow, operation: Operation, key: str, object_id: str, amount: Money
 ) -> Instruction:
+    """What the provider is told to do; the payment's row and the amount determine it."""
     match operation:
         case Operation.AUTHORISE | Operation.SALE:
             return Authorise(

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from activities import plans
+from activities import plans, standing
 from activities.contracts import PREPARE, EffectPlan, Prepared, PrepareIn
 from activities.edge import Edge
 from activities.errors import implements
@@ -48,6 +48,7 @@ class Preparation:
         """Decide whether and how the payment goes on. Run again, it returns what the first run decided."""
         now = self._edge.now()
         chosen = await self._ask_the_market(wanted, now)
+        crash_point("intent.before_commit")
         prepared = await self._edge.database.write(self._prepare, wanted, chosen, now)
         crash_point("intent.committed")
         return prepared
@@ -66,6 +67,12 @@ class Preparation:
     def _prepare(
         self, connection: Connection, wanted: PrepareIn, chosen: Chosen | Refused | None, now: datetime
     ) -> Prepared:
+        decided = self._decide(connection, wanted, chosen, now)
+        return decided.model_copy(update={"stands": standing.of_payment(connection, wanted.payment_id)})
+
+    def _decide(
+        self, connection: Connection, wanted: PrepareIn, chosen: Chosen | Refused | None, now: datetime
+    ) -> Prepared:
         payment = payments.lock(connection, wanted.payment_id)
         earlier = self._decided_before(connection, payment)
         if earlier is not None:
@@ -79,13 +86,14 @@ class Preparation:
             with connection.begin_nested():
                 return self._route(connection, payment, chosen, now)
         except Refused as refused:
-            return self._fail(connection, payment, _WHY.get(refused.code, StatusReason.QUOTE_UNUSABLE), now)
+            return fail(connection, payment, _WHY.get(refused.code, StatusReason.QUOTE_UNUSABLE), now)
 
     def _decided_before(self, connection: Connection, payment: PaymentRow) -> Prepared | None:
         """What an earlier run of this step left behind; a local activity may run again after its commit."""
         attempt: Any = latest_attempt(connection, payment.id)
         if attempt is not None:
-            return _proceed(payment, plans.plan_of(attempt, self._edge.providers[attempt.provider]))
+            plan = plans.plan_of(attempt, self._edge.providers[attempt.provider])
+            return _proceed(payment, plan, _locked(connection, payment))
         if payment.status == Status.PROCESSING:
             return None
         open_reviews = reviews.open_for(connection, payment.id)
@@ -106,32 +114,8 @@ class Preparation:
             return None
         reasons = _reasons(connection, payment.id)
         if verdict is Verdict.DECLINE:
-            return self._fail(connection, payment, StatusReason.DECLINED_BY_RISK, now, reasons)
-        review_id = reviews.open_review(
-            connection,
-            review_id=new_id(Prefix.REVIEW, now),
-            payment_id=payment.id,
-            object_id=payment.id,
-            merchant_id=payment.merchant_id,
-            reason=StatusReason.RISK_REVIEW,
-            evidence={"reasons": list(reasons)},
-            now=now,
-        )
-        moved = payments.move(
-            connection,
-            payment,
-            "payment.requires_review",
-            now,
-            to=Status.REQUIRES_REVIEW,
-            reason=StatusReason.RISK_REVIEW,
-        )
-        return Prepared(
-            verdict="review",
-            status=Status.REQUIRES_REVIEW,
-            sequence=moved.sequence,
-            review_id=review_id,
-            reasons=reasons,
-        )
+            return fail(connection, payment, StatusReason.DECLINED_BY_RISK, now, reasons)
+        return ask_person(connection, payment, new_id(Prefix.REVIEW, now), reasons, now)
 
     def _valuation(self, now: datetime) -> Valuation:
         try:
@@ -149,21 +133,12 @@ class Preparation:
         )
         provider = self._provider(payment, operation)
         quote = None if chosen is None else self._lock(connection, payment, chosen, now)
-        connection.execute(
-            update(payment_table)
-            .where(payment_table.c.id == payment.id)
-            .values(provider=provider.capabilities.provider, quote_id=quote.id if quote is not None else None)
-        )
-        amount = Money(payment.amount_minor, payment.currency)
-        plan = plans.declare(connection, provider, payment, operation, payment.id, 1, amount, now)
-        return _proceed(payment, plan)
+        return take_route(connection, payment, provider, operation, quote, now)
 
     def _provider(self, payment: PaymentRow, operation: Operation) -> PaymentProvider:
         """The first provider, by name, that takes the operation in the currency. Raises `Refused(NO_ROUTE)`."""
-        for name in self._edge.providers.names:
-            capabilities = self._edge.providers[name].capabilities
-            if operation in capabilities.operations and payment.currency in capabilities.currencies:
-                return self._edge.providers[name]
+        for provider in self._edge.providers.able(operation, payment.currency):
+            return provider
         raise Refused(Refusal.NO_ROUTE, f"no provider here takes {payment.currency}")
 
     def _lock(
@@ -196,21 +171,84 @@ class Preparation:
     def _is_too_far(old: Quote, new: Quote, payment: PaymentRow) -> bool:
         return after_expiry(old, new, payment.slippage_max_bps, payment.slippage_policy) is Requote.REJECT
 
-    @staticmethod
-    def _fail(
-        connection: Connection,
-        payment: PaymentRow,
-        reason: StatusReason,
-        now: datetime,
-        why: tuple[str, ...] = (),
-    ) -> Prepared:
-        release_lock(connection, payment, now)
-        moved = payments.move(connection, payment, "payment.failed", now, to=Status.FAILED, reason=reason)
-        return Prepared(verdict="declined", status=Status.FAILED, sequence=moved.sequence, reasons=why)
+
+def take_route(
+    connection: Connection,
+    payment: PaymentRow,
+    provider: PaymentProvider,
+    operation: Operation,
+    quote: Quote | None,
+    now: datetime,
+) -> Prepared:
+    """The payment goes to `provider` at the rate it holds: both are noted, and its first effect is declared."""
+    connection.execute(
+        update(payment_table)
+        .where(payment_table.c.id == payment.id)
+        .values(provider=provider.capabilities.provider, quote_id=quote.id if quote is not None else None)
+    )
+    amount = Money(payment.amount_minor, payment.currency)
+    plan = plans.declare(connection, provider, payment, operation, payment.id, 1, amount, now)
+    return _proceed(payment, plan, quote)
 
 
-def _proceed(payment: PaymentRow, plan: EffectPlan) -> Prepared:
-    return Prepared(verdict="proceed", status=Status(payment.status), sequence=payment.sequence, plan=plan)
+def ask_person(
+    connection: Connection, payment: PaymentRow, review_id: str, reasons: tuple[str, ...], now: datetime
+) -> Prepared:
+    """Risk wants a person to decide: the review is opened and the payment waits for it."""
+    opened = reviews.open_review(
+        connection,
+        review_id=review_id,
+        payment_id=payment.id,
+        object_id=payment.id,
+        merchant_id=payment.merchant_id,
+        reason=StatusReason.RISK_REVIEW,
+        evidence={"reasons": list(reasons)},
+        now=now,
+    )
+    moved = payments.move(
+        connection,
+        payment,
+        "payment.requires_review",
+        now,
+        to=Status.REQUIRES_REVIEW,
+        reason=StatusReason.RISK_REVIEW,
+    )
+    return Prepared(
+        verdict="review",
+        status=Status.REQUIRES_REVIEW,
+        sequence=moved.sequence,
+        review_id=opened,
+        reasons=reasons,
+    )
+
+
+def fail(
+    connection: Connection,
+    payment: PaymentRow,
+    reason: StatusReason,
+    now: datetime,
+    why: tuple[str, ...] = (),
+) -> Prepared:
+    """The payment ends before anything was sent; a rate it held is given back."""
+    release_lock(connection, payment, now)
+    moved = payments.move(connection, payment, "payment.failed", now, to=Status.FAILED, reason=reason)
+    return Prepared(verdict="declined", status=Status.FAILED, sequence=moved.sequence, reasons=why)
+
+
+def _proceed(payment: PaymentRow, plan: EffectPlan, quote: Quote | None) -> Prepared:
+    return Prepared(
+        verdict="proceed",
+        status=Status(payment.status),
+        sequence=payment.sequence,
+        plan=plan,
+        quote=None if quote is None else plans.rate_of(quote),
+    )
+
+
+def _locked(connection: Connection, payment: PaymentRow) -> Quote | None:
+    if payment.quote_id is None:
+        return None
+    return get_quote(connection, payment.merchant_id, payment.quote_id, payment.updated_at)[0]
 
 
 def _reasons(connection: Connection, payment_id: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from activities import refund_booking
+from activities import refund_booking, standing
 from activities.contracts import Executed
 from activities.edge import Deadlines
 from corridor.domain.effect import Operation
@@ -54,17 +54,24 @@ def as_recorded(connection: Connection, key: str) -> Executed:
     payment = payments.load(connection, effect.payment_id)
     answer = effects.answer(effect) if effect.answer is not None else None
     refund = refunds.load(connection, effect.object_id) if effect.operation == Operation.REFUND else None
+    postings = _postings(connection, key, refund)
     return Executed(
         outcome=answer.outcome if answer is not None else Outcome.UNKNOWN,
         status=Status(payment.status),
         sequence=payment.sequence,
         refund_status=RefundStatus(refund.status) if refund is not None else None,
-        postings=_postings(connection, key, refund),
+        postings=postings,
         amount_mismatch=answer is not None and _is_other_amount(effect, answer),
         action_url=answer.action.url if answer is not None and answer.action is not None else None,
         authorization_expires_at=payment.authorization_expires_at,
         settle_by=payment.settle_by,
         evidence=answer.evidence if answer is not None else None,
+        answer=answer,
+        resolved_at=effect.resolved_at,
+        posted_at=standing.posted_at(connection, postings),
+        stands=standing.of_payment(connection, payment.id)
+        if refund is None
+        else standing.of_refund(connection, payment.id, refund.id),
     )
 
 

@@ -1,10 +1,11 @@
 """A refund's own steps: reserve its money under the limit, release it when the refund is proven not to happen."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
-from activities import plans, refund_booking
+from activities import plans, refund_booking, standing
 from activities.contracts import (
     RELEASE_REFUND,
     RESERVE_REFUND,
@@ -34,9 +35,18 @@ class RefundSteps:
     @implements(RESERVE_REFUND)
     async def reserve(self, wanted: RefundIn) -> RefundReserved:
         """Reserve the money and declare the effect, or refuse; run again, it returns what the first run did."""
-        reserved = await self._edge.database.write(self._reserve, wanted, self._edge.now())
+        crash_point("intent.before_commit")
+        reserved = await self._edge.database.write(self._reserve_and_tell, wanted, self._edge.now())
         crash_point("intent.committed")
         return reserved
+
+    def _reserve_and_tell(self, connection: Connection, wanted: RefundIn, now: datetime) -> RefundReserved:
+        reserved = self._reserve(connection, wanted, now)
+        told = {
+            "posted_at": standing.posted_at(connection, reserved.postings),
+            "stands": standing.of_refund(connection, wanted.payment_id, wanted.refund_id),
+        }
+        return reserved.model_copy(update=told)
 
     def _reserve(self, connection: Connection, wanted: RefundIn, now: datetime) -> RefundReserved:
         payment = payments.lock(connection, wanted.payment_id)
@@ -47,7 +57,7 @@ class RefundSteps:
         known = effects.find(connection, effect_key(refund.id, Operation.REFUND, 1))
         if known is not None:
             posted = store.posting_by_key(connection, refund_booking.reserve_key(refund.id))
-            return _reserved(refund.status, plans.plan_of(known, provider), posted)
+            return _reserved(refund, plans.plan_of(known, provider), posted)
         refunds.mark_started(connection, refund.id, now)
         try:
             with connection.begin_nested():
@@ -59,7 +69,7 @@ class RefundSteps:
         except Refused as refused:
             refunds.refuse(connection, refund, refused.code, now)
             return RefundReserved(status=RefundStatus.FAILED, refused=refused.code)
-        return _reserved(refund.status, plan, posting)
+        return _reserved(refund, plan, posting)
 
     @implements(RELEASE_REFUND)
     async def release(self, wanted: RefundIn) -> RefundReleased:
@@ -67,9 +77,9 @@ class RefundSteps:
         return await self._edge.database.write(_release, wanted, self._edge.now())
 
 
-def _reserved(status: str, plan: EffectPlan, posting: Posting | None) -> RefundReserved:
+def _reserved(refund: Any, plan: EffectPlan, posting: Posting | None) -> RefundReserved:
     postings = () if posting is None else (posting,)
-    return RefundReserved(status=RefundStatus(status), plan=plan, postings=postings)
+    return RefundReserved(status=RefundStatus(refund.status), plan=plan, postings=postings)
 
 
 def _release(connection: Connection, wanted: RefundIn, now: datetime) -> RefundReleased:
@@ -78,7 +88,11 @@ def _release(connection: Connection, wanted: RefundIn, now: datetime) -> RefundR
     if refund.status in (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW):
         refund_booking.release(connection, payment, refund, StatusReason.NOT_SENT, now)
     posted = [store.posting_by_key(connection, key) for key in refund_booking.later_keys(refund.id)]
+    postings = tuple(posting for posting in posted if posting is not None)
+    refund = refunds.load(connection, refund.id)
     return RefundReleased(
-        status=RefundStatus(refunds.load(connection, refund.id).status),
-        postings=tuple(posting for posting in posted if posting is not None),
+        status=RefundStatus(refund.status),
+        postings=postings,
+        posted_at=standing.posted_at(connection, postings),
+        stands=standing.of_refund(connection, payment.id, refund.id),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from activities import recording
+from activities import recording, standing
 from activities.contracts import (
     DECIDE_REVIEW,
     OPEN_REVIEW,
@@ -13,6 +13,7 @@ from activities.contracts import (
     OpenReviewIn,
     ReviewDecided,
     ReviewOpened,
+    Standing,
 )
 from activities.edge import Edge
 from activities.errors import implements
@@ -67,7 +68,14 @@ class ReviewSteps:
                 )
                 _close_without_effect(connection, review.object_id, key, executed.outcome, now)
         payment = payments.load(connection, review.payment_id)
-        return ReviewDecided(status=Status(payment.status), sequence=payment.sequence, executed=executed)
+        return ReviewDecided(
+            status=Status(payment.status),
+            sequence=payment.sequence,
+            executed=executed,
+            effect_key=wanted.effect_key,
+            at=now,
+            stands=_stands(connection, payment.id, review.object_id),
+        )
 
 
 def _finding(connection: Connection, wanted: DecideReviewIn, key: str, now: datetime) -> ProviderAnswer:
@@ -111,11 +119,11 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
     payment = payments.lock(connection, wanted.payment_id)
     refund = refunds.lock(connection, wanted.object_id) if is_id(wanted.object_id, Prefix.REFUND) else None
     if not _may_wait(payment if refund is None else refund):
-        return ReviewOpened(review_id=None, status=Status(payment.status), sequence=payment.sequence)
+        return _opened(connection, None, payment, wanted, now)
     facts: Json = {**wanted.facts, "looks": _looks(connection, wanted.facts.get("effect"))}
     review_id = reviews.open_review(
         connection,
-        review_id=new_id(Prefix.REVIEW, now),
+        review_id=wanted.review_id or new_id(Prefix.REVIEW, now),
         payment_id=payment.id,
         object_id=wanted.object_id,
         merchant_id=payment.merchant_id,
@@ -142,7 +150,27 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
             to=Status.REQUIRES_REVIEW,
             reason=wanted.reason,
         )
-    return ReviewOpened(review_id=review_id, status=Status(payment.status), sequence=payment.sequence)
+    return _opened(connection, review_id, payment, wanted, now)
+
+
+def _opened(
+    connection: Connection, review_id: str | None, payment: Any, wanted: OpenReviewIn, now: datetime
+) -> ReviewOpened:
+    return ReviewOpened(
+        review_id=review_id,
+        status=Status(payment.status),
+        sequence=payment.sequence,
+        reason=wanted.reason,
+        facts=wanted.facts,
+        at=now,
+        stands=_stands(connection, payment.id, wanted.object_id),
+    )
+
+
+def _stands(connection: Connection, payment_id: str, object_id: str) -> tuple[Standing, ...]:
+    if is_id(object_id, Prefix.REFUND):
+        return standing.of_refund(connection, payment_id, object_id)
+    return standing.of_payment(connection, payment_id)
 
 
 def _may_wait(row: Any) -> bool:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from activities import refund_booking
+from activities import refund_booking, standing
 from activities.contracts import SETTLE, Settled, SettleIn
 from activities.edge import Edge
 from activities.errors import implements
@@ -28,6 +28,7 @@ class SettleStep:
     @implements(SETTLE)
     async def settle(self, wanted: SettleIn) -> Settled:
         """Book a report row: clearing is discharged, the rest converted at the lock, the merchant's money available."""
+        crash_point("settlement.before_posting")
         settled = await self._edge.database.write(_settle, wanted, self._edge.now())
         crash_point("settlement.posted")
         return settled
@@ -46,7 +47,14 @@ def _settle(connection: Connection, wanted: SettleIn, now: datetime) -> Settled:
     elif Status(payment.status).is_terminal:
         posted = _book_unattributed(connection, wanted, row, now)
     postings = () if posted is None else (posted,)
-    return Settled(status=Status(payment.status), sequence=payment.sequence, postings=postings)
+    return Settled(
+        status=Status(payment.status),
+        sequence=payment.sequence,
+        postings=postings,
+        line_id=wanted.line_id,
+        posted_at=standing.posted_at(connection, postings),
+        stands=standing.of_payment(connection, payment.id),
+    )
 
 
 def _book_unattributed(connection: Connection, wanted: SettleIn, row: LineRow, now: datetime) -> Posting:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities import standing
 from activities.contracts import (
     CLOSE_BATCH,
     FIND_BATCHES,
@@ -25,7 +26,7 @@ from corridor.domain.ids import Prefix, is_id
 from corridor.domain.outcome import Frozen
 from corridor.domain.payment import Status
 from corridor.domain.posting import Posting
-from corridor.domain.settlement import SettlementBatch, SettlementLine
+from corridor.domain.settlement import SettlementBatch, SettlementLine, SettlementPage
 from corridor.ledger import rules, store
 from corridor.storage import payments, settlement
 from corridor.storage.settlement import LineRow
@@ -79,16 +80,14 @@ class SettlementSteps:
         """Stage one page of rows; a bad row is kept with its reason and costs no good one."""
         async with beating():
             page = await self._edge.providers[wanted.provider].settlement_page(wanted.batch_id, wanted.cursor)
-            await self._edge.database.write(
-                settlement.stage,
-                wanted.provider,
-                page.lines,
-                page.bad_rows,
-                wanted.batch_id,
-                self._edge.now(),
-            )
+            staged_at = await self._edge.database.write(_stage, wanted, page, self._edge.now())
             return ImportedPage(
-                line_count=len(page.lines), bad_row_count=len(page.bad_rows), next_cursor=page.next_cursor
+                line_count=len(page.lines),
+                bad_row_count=len(page.bad_rows),
+                next_cursor=page.next_cursor,
+                lines=page.lines,
+                bad_rows=page.bad_rows,
+                staged_at=staged_at,
             )
 
     @implements(CLOSE_BATCH)
@@ -97,7 +96,7 @@ class SettlementSteps:
         async with beating():
             charges = await self._edge.database.read(_charges_to_tell, wanted)
             told = await self._tell_all(wanted.provider, charges)
-            return await self._edge.database.write(_close, wanted, told, self._edge.now())
+            return await self._edge.database.write(close, wanted, told, self._edge.now())
 
     async def _tell_all(self, provider: str, charges: list[tuple[str, str]]) -> list[str]:
         """The ids of the rows whose payments were told."""
@@ -112,11 +111,26 @@ class SettlementSteps:
         return [line_id for line_id in results if line_id is not None]
 
 
+def _stage(
+    connection: Connection, wanted: ImportPageIn, page: SettlementPage, now: datetime
+) -> datetime | None:
+    """Stage a page's rows; returns when they were first staged, which a repeat does not change."""
+    settlement.stage(connection, wanted.provider, page.lines, page.bad_rows, wanted.batch_id, now)
+    line_ids = [line.line_id for line in page.lines] + [row.line_id for row in page.bad_rows]
+    if not line_ids:
+        return None
+    first_staged: datetime = settlement.line(connection, wanted.provider, line_ids[0]).created_at
+    return first_staged
+
+
 def _unfinished(connection: Connection, provider: str, found: tuple[SettlementBatch, ...]) -> Batches:
     ordered = sorted(found, key=lambda batch: batch.created_at)
     fresh = [batch.batch_id for batch in ordered if settlement.know_batch(connection, provider, batch)]
     waiting = settlement.batches_with_staged_rows(connection, provider)
-    return Batches(batch_ids=tuple(dict.fromkeys([*waiting, *fresh])))
+    batch_ids = tuple(dict.fromkeys([*waiting, *fresh]))
+    return Batches(
+        batch_ids=batch_ids, found=tuple(batch for batch in ordered if batch.batch_id in batch_ids)
+    )
 
 
 def _charges_to_tell(connection: Connection, wanted: BatchIn) -> list[tuple[str, str]]:
@@ -134,18 +148,32 @@ def _is_open(connection: Connection, payment_id: str) -> bool:
     return payment is not None and not Status(payment.status).is_terminal
 
 
-def _close(connection: Connection, wanted: BatchIn, told: list[str], now: datetime) -> BatchClosed:
+def close(connection: Connection, wanted: BatchIn, told: list[str], now: datetime) -> BatchClosed:
+    """Book what no payment waits for and check the control total; closing again books nothing twice."""
     for line_id in told:
         settlement.mark_signaled(connection, wanted.provider, line_id)
+    booked = _booked_before(connection, wanted)
     rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("staged",))
-    booked = [
+    booked += [
         posting for row in rows if (posting := _book(connection, wanted.provider, row, now)) is not None
     ]
     balanced = settlement.close(connection, wanted.provider, wanted.batch_id, now)
     unmatched = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("unmatched",))
     return BatchClosed(
-        balanced=balanced, signaled=len(told), unmatched=len(unmatched), postings=tuple(booked)
+        balanced=balanced,
+        signaled=len(told),
+        unmatched=len(unmatched),
+        postings=tuple(booked),
+        posted_at=standing.posted_at(connection, booked),
+        closed_at=now,
     )
+
+
+def _booked_before(connection: Connection, wanted: BatchIn) -> list[Posting]:
+    """What an earlier run of this step booked: its answer may be in no history, and the ledger is rebuilt from those."""
+    rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("posted", "unmatched"))
+    keys = [f"{wanted.provider}:{row.line_id}" for row in rows if row.kind != "payout"]
+    return [posting for key in keys if (posting := store.posting_by_key(connection, key)) is not None]
 
 
 def _book(connection: Connection, provider: str, row: LineRow, now: datetime) -> Posting | None:

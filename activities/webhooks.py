@@ -42,6 +42,7 @@ class WebhookSteps:
         outgoing = await self._database.write(webhook_deliveries.next_attempt, step.delivery_id)
         if outgoing is None:
             return Attempted(result="closed")
+        crash_point("delivery.before_send")
         answer = await self._post(outgoing)
         crash_point("delivery.sent")
         now = self._clock()
@@ -56,7 +57,8 @@ class WebhookSteps:
             await self._database.write(
                 webhook_deliveries.record_delivered, step.delivery_id, step.number, answer.status_code, now
             )
-            return Attempted(result="delivered")
+            crash_point("delivery.recorded")
+            return Attempted(result="delivered", status_code=answer.status_code)
         metrics.webhook_delivered("refused")
         return await self._database.write(_record_failure, step, now, judgement, answer.status_code, None)
 

@@ -5,14 +5,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from activities.contracts import EffectPlan
+from activities.contracts import EffectPlan, Message
 from corridor.domain.accepted import NewPayment, NewRefund
 from corridor.domain.money import Money
-from corridor.domain.outcome import Frozen
 from corridor.domain.payment import RefundStatus, Status, StatusReason
 
 
-class PaymentStart(Frozen):
+class PaymentStart(Message):
     """Everything the workflow needs before its first step; the rest is in the platform database."""
 
     payment_id: str
@@ -29,7 +28,7 @@ class PaymentStart(Frozen):
     resume: "Resume | None" = None
 
 
-class Resume(Frozen):
+class Resume(Message):
     """The last durable business state of a payment, rebuilt from the database after its history was lost.
 
     `plan` is the effect whose fate decides what comes next; it is looked up before anything new is done.
@@ -48,24 +47,24 @@ class Resume(Frozen):
     action_until: datetime | None = None
 
 
-class PaymentAnswer(Frozen):
+class PaymentAnswer(Message):
     """The early answer: where the payment stands when the waiting caller may go on."""
 
     status: Status
     sequence: int
 
 
-class CaptureCommand(Frozen):
+class CaptureCommand(Message):
     """Capture `amount` (None: all that was authorised). The update id is the idempotency key's, so repeats join."""
 
     amount: Money | None = None
 
 
-class CancelCommand(Frozen):
+class CancelCommand(Message):
     requested_by: Literal["merchant", "operator"] = "merchant"
 
 
-class ReviewCommand(Frozen):
+class ReviewCommand(Message):
     review_id: str
     decision: Literal["approve", "decline", "found", "absent"]
     decided_by: str
@@ -74,7 +73,7 @@ class ReviewCommand(Frozen):
     """For `found`: the provider's own id of what was found. Without it nothing can be refunded later."""
 
 
-class CommandDone(Frozen):
+class CommandDone(Message):
     """`refused` is a stable code when the world had moved on; nothing was changed then."""
 
     status: Status
@@ -83,21 +82,21 @@ class CommandDone(Frozen):
     detail: str = ""
 
 
-class ProviderHint(Frozen):
+class ProviderHint(Message):
     """A verified webhook says something about us; the workflow looks, the webhook itself proves nothing."""
 
     provider_event_id: str
     effect_key: str | None = None
 
 
-class SettlementFact(Frozen):
+class SettlementFact(Message):
     """A row of the provider's settlement report belongs to this payment."""
 
     provider: str
     line_id: str
 
 
-class RefundStart(Frozen):
+class RefundStart(Message):
     refund_id: str
     payment_id: str
     merchant_id: str
@@ -107,14 +106,14 @@ class RefundStart(Frozen):
     resume: bool = False
 
 
-class RefundAnswer(Frozen):
+class RefundAnswer(Message):
     status: RefundStatus
     refused: str | None = None
 
 
-class SettlementStart(Frozen):
+class SettlementStart(Message):
     provider: str
 
 
-class DeliveryStart(Frozen):
+class DeliveryStart(Message):
     delivery_id: str

@@ -9,6 +9,9 @@ WEBHOOK_DELIVERY = "WebhookDelivery"
 
 CORE_QUEUE = "corridor"
 
+DEPLOYMENT = "corridor"
+"""What Temporal keeps the builds of our workers under."""
+
 
 def provider_queue(provider: str) -> str:
     """One queue a provider, so that a slow one holds up nobody else; its rate limit is the queue's."""

@@ -7,6 +7,7 @@ provider's own row and batch ids, so a second run, or a run on a second stack, c
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 from activities.contracts import CLOSE_BATCH, FIND_BATCHES, IMPORT_PAGE, BatchesIn, BatchIn, ImportPageIn
 from workflows import names
@@ -19,7 +20,7 @@ HEARTBEAT = timedelta(seconds=10)
 """A worker that dies in a large batch is replaced after this, not after the five minutes the batch may take."""
 
 
-@workflow.defn(name=names.SETTLEMENT)
+@workflow.defn(name=names.SETTLEMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class SettlementWorkflow:
     """One import run for one provider."""
 

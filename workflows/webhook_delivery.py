@@ -7,6 +7,7 @@ changed schedule never breaks a history under way. The jitter is drawn here, so 
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 from activities.contracts import ATTEMPT_WEBHOOK, AttemptIn
 from workflows import names
@@ -17,7 +18,7 @@ ATTEMPT_TIMEOUT = timedelta(seconds=30)
 """Twice the HTTP client's own limit, so an attempt ends by itself before another can begin."""
 
 
-@workflow.defn(name=names.WEBHOOK_DELIVERY)
+@workflow.defn(name=names.WEBHOOK_DELIVERY, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class WebhookDeliveryWorkflow:
     """One delivery; its row in the database tells merchants how it stands."""
 

@@ -1,68 +1,216 @@
-"""`corridor history replay`: would this build still fit the histories that exist?"""
+"""`corridor history`: export what Temporal holds, verify an archive, replay histories against this code or another."""
 
 import asyncio
 import dataclasses
-import importlib
-import pkgutil
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import workflows
+import typer
+from temporalio.client import Client
+from temporalio.service import RPCError
+
 from api.cli import output
 from api.cli.exit_codes import ExitCode
-from corridor.runtime import client, keys, settings
-from corridor.runtime.converter import make_converter
-from corridor.runtime.replay import Replayed, Verdict, from_directory, from_server, replay
+from api.cli.whatif import moment
+from corridor.runtime import build, client, keys, replay_pool, settings
+from corridor.runtime.histories import Run, from_directory, from_server, query_since
+from corridor.runtime.replay import Replayed
+from corridor.runtime.replay_pool import CodeUnusable, Outcome, replay_in_parallel
+from corridor.runtime.settings import Settings
+from corridor.storage.sealing import Sealer
+from workers.recovery.archive import Archive, ArchiveDamaged, ArchiveInUse, is_archive
+from workers.recovery.export import Pass, export, follow
+
+DEFAULT_ARCHIVE = "history-archive"
+LISTED = 20
 
 
-def replay_all(given: Mapping[str, object], directory: Path | None, query: str, *, as_json: bool) -> ExitCode:
-    """Replay the directory's histories, or the server's; fails if one does not fit."""
-    if directory is not None and not directory.is_dir():
-        output.talk(f"corridor: {directory} is not a directory")
-        return ExitCode.NOT_FOUND
+# --- export ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Following:
+    """How a continuous export goes on: seconds between passes, and between exports of what is still running."""
+
+    every_seconds: int
+    running_every_seconds: int
+
+
+def export_all(
+    given: Mapping[str, object],
+    to: Path | None,
+    since: datetime | None,
+    following: Following | None,
+    *,
+    as_json: bool,
+) -> ExitCode:
+    """Archive what is new or has grown; with `following`, pass after pass until it is stopped."""
+    loaded = settings.load(**given)
+    archive = open_archive(loaded, to or loaded.data_dir / DEFAULT_ARCHIVE)
     try:
-        results = asyncio.run(_replay(settings.load(**given), directory, query))
-    except RuntimeError as error:
+        with archive.writing():
+            asyncio.run(_export(loaded, archive, since, following, as_json=as_json))
+    except KeyboardInterrupt:
+        return ExitCode.OK
+    except ArchiveInUse as used:
+        output.talk(f"corridor: {used}")
+        return ExitCode.CONFLICT
+    except ArchiveDamaged as damaged:
+        output.talk(f"corridor: nothing was archived: the manifest is damaged: {damaged}")
+        return ExitCode.FAILURE
+    except (RuntimeError, RPCError) as error:
         output.talk(f"corridor: Temporal cannot be reached: {error}")
         return ExitCode.UNAVAILABLE
-    _report(results, as_json=as_json)
-    return ExitCode.OK if all(result.verdict is Verdict.FITS for result in results) else ExitCode.FAILURE
+    return ExitCode.OK
 
 
-async def _replay(loaded: settings.Settings, directory: Path | None, query: str) -> list[Replayed]:
-    if directory is None:
-        connected = await client.connect(loaded)
-        return await replay(from_server(connected, query), _workflows(), connected.data_converter)
-    converter = make_converter(keys.load(loaded), client.namespace(loaded))
-    return await replay(from_directory(directory), _workflows(), converter)
-
-
-def _workflows() -> list[type]:
-    """Every workflow of this build, wherever in `workflows` it is defined: a new one cannot be forgotten here."""
-    names = (f"workflows.{module.name}" for module in pkgutil.iter_modules(workflows.__path__))
-    modules = [importlib.import_module(name) for name in names]
-    return [
-        thing
-        for module in modules
-        for thing in vars(module).values()
-        if isinstance(thing, type)
-        and thing.__module__ == module.__name__
-        # The mark that `@workflow.defn` leaves; the SDK has no public way to ask.
-        and "__temporal_workflow_definition" in vars(thing)
-    ]
-
-
-def _report(results: list[Replayed], *, as_json: bool) -> None:
-    counts = Counter(result.verdict.value for result in results)
-    bad = [result for result in results if result.verdict is not Verdict.FITS]
-    if as_json:
-        output.document({"counts": counts, "misfits": [dataclasses.asdict(result) for result in bad]})
+async def _export(
+    loaded: Settings, archive: Archive, since: datetime | None, following: Following | None, *, as_json: bool
+) -> None:
+    connected = await client.connect(loaded)
+    made_by = build.build_id(loaded)
+    if following is None:
+        _tell(await export(connected, archive, made_by, _now, since), as_json=as_json)
         return
-    for result in bad:
+    every = timedelta(seconds=following.every_seconds)
+    running_every = timedelta(seconds=following.running_every_seconds)
+    async for done in follow(connected, archive, made_by, _now, since, every, running_every):
+        _tell(done, as_json=as_json)
+
+
+def _tell(done: Pass, *, as_json: bool) -> None:
+    if as_json:
+        output.document(dataclasses.asdict(done))
+    else:
+        output.line(str(done))
+
+
+def verify_archive(
+    given: Mapping[str, object], named: Path | None, *, with_keys: bool, as_json: bool
+) -> ExitCode:
+    """Walk the chain and every digest; names the first line that is wrong."""
+    loaded = settings.load(**given)
+    directory = named or loaded.data_dir / DEFAULT_ARCHIVE
+    if not is_archive(directory):
+        output.talk(f"corridor: {directory} is no archive of histories")
+        return ExitCode.NOT_FOUND
+    verified = open_archive(loaded, directory, with_keys=with_keys).verify(with_keys=with_keys)
+    if as_json:
+        output.document({"holds": verified.holds, **dataclasses.asdict(verified)})
+    else:
         output.line(
-            f"{result.verdict}: {result.workflow_id} {result.run_id}: {result.reason.splitlines()[0]}"
+            f"{verified.lines} lines hold, {verified.opened} histories opened, {verified.bytes} bytes; "
+            f"head {verified.head}"
         )
+        if verified.bad is not None:
+            output.line(f"BROKEN: {verified.bad}")
+    return ExitCode.OK if verified.holds else ExitCode.FAILURE
+
+
+def open_archive(loaded: Settings, directory: Path, *, with_keys: bool = True) -> Archive:
+    """The archive, with the installation's key ring; without keys only chain and digests can be checked."""
+    ring = keys.load(loaded) if with_keys else keys.KeyRing.generate()
+    return Archive(directory, Sealer(ring.current, ring.keys), client.namespace(loaded))
+
+
+def moment_of(since: str | None) -> datetime | None:
+    """`2026-11-01`, `2026-11-01T08:00Z`, or an age: `90m`, `24h`, `7d`. Raises `typer.BadParameter`."""
+    try:
+        return None if since is None else moment(since, _now())
+    except ValueError:
+        raise typer.BadParameter(
+            "a time is written 2026-11-01, 2026-11-01T08:00Z, or as an age: 90m, 24h"
+        ) from None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+# --- replay ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which histories: of a directory or archive, else of the server; `query` is of the server alone."""
+
+    directory: Path | None
+    query: str = ""
+    since: datetime | None = None
+
+
+def replay_all(
+    given: Mapping[str, object],
+    selection: Selection,
+    against: str | None,
+    jobs: int | None,
+    *,
+    sandboxed: bool,
+    as_json: bool,
+) -> ExitCode:
+    """Replay against this code, or a revision's; fails if one history does not fit, or if there was none."""
+    if selection.directory is not None and not selection.directory.is_dir():
+        output.talk(f"corridor: {selection.directory} is not a directory")
+        return ExitCode.NOT_FOUND
+    loaded = settings.load(**given)
+    try:
+        if against is None:
+            outcome = asyncio.run(_replay(loaded, selection, build.SOURCE, jobs, sandboxed=sandboxed))
+        else:
+            with replay_pool.revision(against) as source:
+                outcome = asyncio.run(_replay(loaded, selection, source, jobs, sandboxed=sandboxed))
+            outcome.code = against
+    except CodeUnusable as unusable:
+        output.talk(f"corridor: nothing was replayed: {unusable}")
+        return ExitCode.UNAVAILABLE
+    except ArchiveDamaged as damaged:
+        output.talk(f"corridor: {damaged}")
+        return ExitCode.FAILURE
+    except (RuntimeError, RPCError) as error:
+        output.talk(f"corridor: Temporal cannot be reached: {error}")
+        return ExitCode.UNAVAILABLE
+    _report(outcome, as_json=as_json)
+    if not outcome.replayed:
+        output.talk("corridor: there was no history to replay, so nothing is proven")
+        return ExitCode.NOT_FOUND
+    return ExitCode.OK if not outcome.misfits else ExitCode.FAILURE
+
+
+async def _replay(
+    loaded: Settings, selection: Selection, source: Path, jobs: int | None, *, sandboxed: bool
+) -> Outcome:
+    connected = await client.connect(loaded) if selection.directory is None else None
+    runs = _selected(loaded, selection, connected)
+    return await replay_in_parallel(runs, loaded, source, jobs, sandboxed=sandboxed)
+
+
+def _selected(loaded: Settings, selection: Selection, connected: Client | None) -> AsyncIterator[Run]:
+    if connected is not None:
+        return from_server(connected, query_since(selection.query, selection.since))
+    directory = selection.directory or loaded.data_dir
+    if is_archive(directory):
+        return open_archive(loaded, directory).runs(selection.since)
+    return from_directory(directory)
+
+
+def _report(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        output.document(outcome.document())
+        return
+    for replayed in outcome.misfits[:LISTED]:
+        output.line(_misfit(replayed))
+    if len(outcome.misfits) > LISTED:
+        output.line(f"… and {len(outcome.misfits) - LISTED} more; --json names them all")
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in outcome.counts.items() if count)
     output.line(
-        ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "no histories"
+        f"{counts or 'no histories'}; against {outcome.code}, {outcome.per_second:.0f} histories a second"
     )
+
+
+def _misfit(replayed: Replayed) -> str:
+    where = f" at event {replayed.event_id}" if replayed.event_id is not None else ""
+    diverged = f": the history has {replayed.expected}, the code asks for {replayed.produced}"
+    what = diverged if replayed.expected else f": {replayed.reason.splitlines()[0]}"
+    return f"{replayed.verdict}: {replayed.workflow_id} {replayed.run_id}{where}{what}"

@@ -11,16 +11,29 @@ import time
 from collections import Counter
 
 POINTS = (
+    "payment.before_accept",
     "payment.accepted",
+    "refund.accepted",
     "workflow.started",
+    "command.claimed",
+    "command.sent",
+    "intent.before_commit",
     "intent.committed",
     "provider.before_send",
     "provider.answer_read",
     "outcome.committed",
-    "webhook.stored",
-    "webhook.routed",
+    "settlement.before_posting",
     "settlement.posted",
+    "events.placed",
+    "webhook.before_store",
+    "webhook.stored",
+    "webhook.taken",
+    "webhook.routed",
+    "delivery.created",
+    "delivery.started",
+    "delivery.before_send",
     "delivery.sent",
+    "delivery.recorded",
 )
 VARIABLE = "CORRIDOR_CRASH_AT"
 _hits: Counter[str] = Counter()

@@ -5,6 +5,7 @@ directories to others; this one changes nothing outside its own temporary direct
 local connection and does not wait for the disk: never use it for data that must last.
 """
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -15,20 +16,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from corridor.runtime.ports import free_ports
 from corridor.runtime.process import die_with_parent
 
 _VERSION = "pginstall18"
 _START_SECONDS = 30
+_RESTART_SECONDS = 0.5
 # PostgreSQL refuses to run as root; this account exists on every Unix and owns nothing.
 _UNPRIVILEGED = "nobody"
 # No fsync: after a power cut these data are worthless, and they are worthless anyway.
 _OPTIONS = (
     "fsync=off",
-    "synchronous_commit=off",
     "full_page_writes=off",
     "max_connections=200",
     "shared_buffers=64MB",
@@ -39,35 +41,76 @@ class PostgresFailed(Exception):
     """The server could not be started; the text carries the end of its log."""
 
 
-@dataclass(frozen=True)
 class Postgres:
     """A running server."""
 
-    port: int
-    directory: Path
+    def __init__(self, directory: Path, *, survives_crashes: bool) -> None:
+        self.directory = directory
+        self.port = free_ports(1)[0]
+        # Acknowledged commits then outlive the server's processes, which is all a kill can take away.
+        self._commit = "on" if survives_crashes else "off"
+        self._account = pwd.getpwnam(_UNPRIVILEGED) if os.geteuid() == 0 else None
+        self._programs = _programs(directory)
+        if self._account is not None:
+            os.chown(directory, self._account.pw_uid, self._account.pw_gid)
+        _initialise(self._programs, directory, self._account)
+        self._process = self._start()
 
     def url(self, database: str = "postgres") -> str:
         """Address of one of its databases."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def pid(self) -> int:
+        """Process id of the server; its sessions are children of that."""
+        return self._process.pid
+
+    def crash(self) -> None:
+        """SIGKILL to the server and all its sessions; return when it has recovered and takes connections again.
+
+        It is started anew until it does, as a service manager would: with a full disk, recovery itself fails.
+        """
+        sessions = psutil.Process(self.pid).children(recursive=True)
+        for process in (psutil.Process(self.pid), *sessions):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        psutil.wait_procs(sessions, timeout=_START_SECONDS)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self._process = self._start()
+            except PostgresFailed:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RESTART_SECONDS)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End it and its sessions."""
+        _stop(self._process)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = _spawn(self._programs, self.directory, self.port, self._account, self._commit)
+        try:
+            _wait_until_ready(self._programs, self.port, process, self.directory)
+        except PostgresFailed:
+            _stop(process)
+            raise
+        return process
+
 
 @contextmanager
-def temporary_server() -> Iterator[Postgres]:
+def temporary_server(within: Path | None = None, *, survives_crashes: bool = False) -> Iterator[Postgres]:
     """Run a server on a free port; stop it and remove its files at the end. Raises `PostgresFailed`."""
-    directory = Path(tempfile.mkdtemp(prefix="corridor-pg-"))
+    directory = Path(tempfile.mkdtemp(prefix="corridor-pg-", dir=within))
     try:
-        programs = _programs(directory)
-        account = pwd.getpwnam(_UNPRIVILEGED) if os.geteuid() == 0 else None
-        if account is not None:
-            os.chown(directory, account.pw_uid, account.pw_gid)
-        _initialise(programs, directory, account)
-        port = free_ports(1)[0]
-        process = _spawn(programs, directory, port, account)
+        server = Postgres(directory, survives_crashes=survives_crashes)
         try:
-            _wait_until_ready(programs, port, process, directory)
-            yield Postgres(port, directory)
+            yield server
         finally:
-            _stop(process)
+            server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -112,10 +155,11 @@ def _initialise(programs: Path, directory: Path, account: pwd.struct_passwd | No
 
 
 def _spawn(
-    programs: Path, directory: Path, port: int, account: pwd.struct_passwd | None
+    programs: Path, directory: Path, port: int, account: pwd.struct_passwd | None, commit: str
 ) -> subprocess.Popen[bytes]:
     settings = (
         *_OPTIONS,
+        f"synchronous_commit={commit}",
         f"port={port}",
         "listen_addresses=127.0.0.1",
         f"unix_socket_directories={directory}",

@@ -8,9 +8,10 @@ import asyncio
 import atexit
 import fcntl
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -59,11 +60,14 @@ class Stack:
         sandbox: bool = True,
         say: Callable[[str], None] = lambda _: None,
         apart: Apart = MappingProxyType({}),
+        only: Collection[str] | None = None,
     ) -> None:
+        """`only`: of the processes beside Temporal just these, for work on an installation that must not move."""
         self.settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
         self._say = say
         self._apart = dict(apart)
         self._with_sandbox = sandbox
+        self._only = only
         self._own_temporal = not (os.environ.get("TEMPORAL_ADDRESS") or os.environ.get("TEMPORAL_PROFILE"))
         self._namespace = temporal_client.namespace(settings)
         self._supervisor = Supervisor(self.settings.data_dir / "run", say)
@@ -97,6 +101,21 @@ class Stack:
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
+
+    def release(self) -> None:
+        """Start what `only` held back; return when everything is ready."""
+        self._only = None
+        held_back = [it for it in self._programs() if it.name not in self._supervisor.names()]
+        for program in held_back:
+            self._supervisor.add(program)
+        self._supervisor.wait_ready([program.name for program in held_back], READY_WITHIN_SECONDS)
+
+    def crash(self) -> None:
+        """SIGKILL to everything at once, as a power cut ends it. Nothing comes back; the directory is free again."""
+        for name in self._supervisor.names():
+            if (pid := self.pid(name)) is not None:
+                os.kill(pid, signal.SIGKILL)
+        self.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -203,7 +222,8 @@ class Stack:
         codec = self._python("codec", ["api.codec_server"], NO_METRICS, _answers(settings.codec_address))
         workers = [self._worker(number) for number in range(1, settings.workers + 1)]
         programs = [*([self._sandbox()] if self._with_sandbox else []), *workers, codec, api]
-        return [self._set_apart(program) for program in programs]
+        wanted = [it for it in programs if self._only is None or it.name in self._only]
+        return [self._set_apart(program) for program in wanted]
 
     def _set_apart(self, program: Program) -> Program:
         own = self._apart.get(program.name, _NOTHING)
@@ -246,6 +266,8 @@ class Stack:
         changes = {
             "ready_file": ready_file,
             "worker_grace_seconds": GRACE_HERE,
+            # One source tree, so no other build can ever run here; on a shared cluster others may.
+            "worker_takes_over": self._own_temporal,
             **self._metrics_ports(number),
         }
         return self._python(name, ["workers"], changes, ready_file.exists, ready_file)

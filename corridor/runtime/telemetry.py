@@ -20,6 +20,7 @@ from temporalio.client import Interceptor
 from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
+from corridor.runtime import build
 from corridor.runtime.settings import Settings
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -43,7 +44,9 @@ class Telemetry:
 
 def start(settings: Settings, process: str) -> Telemetry:
     """Install the providers of this process; called once, before the Temporal client is made."""
-    resource = Resource.create({"service.name": f"corridor-{process}", "service.version": settings.build_id})
+    resource = Resource.create(
+        {"service.name": f"corridor-{process}", "service.version": build.build_id(settings)}
+    )
     tracing = _tracing(resource) if any(os.environ.get(name) for name in _ENDPOINTS) else None
     return Telemetry(
         # Client and worker both take it from the client; spans in workflow code are made replay-safe by the SDK.

@@ -99,9 +99,10 @@ def first_of_type(connection: Connection, object_id: str, event_type: str) -> Ro
     return connection.execute(query).one_or_none()
 
 
-def assign_positions(connection: Connection, limit: int) -> int:
+def assign_positions(connection: Connection, limit: int, beyond: int = 0) -> int:
     """Give feed positions to committed events. One caller at a time (see the relay's lock). Returns how many.
 
+    Every place is after `beyond`: places up to there may have been given before, by a database that was lost.
     By time, but never against an object's own sequence: two processes that wrote it may have clocks apart.
     """
     reached = func.max(events.c.created_at).over(partition_by=events.c.object_id, order_by=events.c.sequence)
@@ -113,7 +114,7 @@ def assign_positions(connection: Connection, limit: int) -> int:
     ).all()
     if not waiting:
         return 0
-    last = connection.execute(select(func.coalesce(func.max(event_positions.c.position), 0))).scalar_one()
+    last = max(beyond, last_position(connection))
     connection.execute(
         insert(event_positions),
         [
@@ -127,6 +128,12 @@ def assign_positions(connection: Connection, limit: int) -> int:
         )
     )
     return len(waiting)
+
+
+def last_position(connection: Connection) -> int:
+    """The newest place in the feed; 0 when none was given."""
+    newest = select(func.coalesce(func.max(event_positions.c.position), 0))
+    return int(connection.execute(newest).scalar_one())
 
 
 def undispatched(connection: Connection, limit: int) -> list[Row[Any]]:

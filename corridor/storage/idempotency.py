@@ -13,8 +13,12 @@ from sqlalchemy.exc import IntegrityError
 from corridor.domain.failure import Refusal, Refused
 from corridor.storage.tables import idempotency_keys
 
-LEASE = timedelta(seconds=60)
-"""How long a claim without an answer belongs to the request that made it; afterwards a retry resumes it."""
+LEASE = timedelta(seconds=15)
+"""How long a claim without an answer belongs to the request that made it; afterwards a retry resumes it.
+
+A request that still runs has answered before (its deadline is 10 s); one whose process was killed keeps the shop
+waiting no longer than this. A retry that comes too early only joins the same workflow, or the same update of it.
+"""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from temporalio.worker import Worker
 with workflow.unsafe.imports_passed_through():
     # The workflows of this file are imported again inside the sandbox, where `cryptography` cannot be.
     from corridor.runtime.converter import make_converter
+    from corridor.runtime.histories import from_directory
     from corridor.runtime.keys import KeyRing
-    from corridor.runtime.replay import Verdict, from_directory, replay
+    from corridor.runtime.replay import Verdict, replay
 
 CANARY = "buyer-canary"
 

@@ -1,21 +1,17 @@
 """The run's workflow histories: replayed against this build, and read for what was retried."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from temporalio.client import Client, WorkflowHistory
-from temporalio.worker import Replayer, WorkflowReplayResult
-from temporalio.workflow import NondeterminismError
+from temporalio.client import WorkflowHistory
 
 from activities.contracts import LOOK_UP
 from corridor.runtime import client as temporal_client
-from corridor.runtime.replay import Replayed, Verdict
+from corridor.runtime.histories import Run, from_server
+from corridor.runtime.replay import Replayed
+from corridor.runtime.replay_pool import replay_in_parallel
 from corridor.runtime.settings import Settings
-from workers import fleet, wiring
-
-FETCHED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -43,52 +39,20 @@ class Histories:
 
 
 async def replay_all(settings: Settings) -> Histories:
-    """Fetch every history of the namespace, running workflows included, and replay each to where it stands.
-
-    One replay worker goes through all of them, sandboxed as the real workers are.
-    """
+    """Fetch every history of the namespace, running workflows included, and replay each to where it stands."""
     connected = await temporal_client.connect(settings)
-    replayer = Replayer(
-        workflows=wiring.WORKFLOWS,
-        data_converter=connected.data_converter,
-        workflow_runner=fleet.runner(),
-    )
     found = Histories()
-    async with replayer.workflow_replay_iterator(_reading(_fetched(connected), found)) as results:
-        found.replayed = [_judged(result) async for result in results]
+    outcome = await replay_in_parallel(_reading(from_server(connected), found), settings)
+    found.replayed = outcome.replayed
     return found
 
 
-def _judged(result: WorkflowReplayResult) -> Replayed:
-    failure, verdict = result.replay_failure, Verdict.FITS
-    if failure is not None:
-        known = isinstance(failure, NondeterminismError)
-        verdict = Verdict.NONDETERMINISTIC if known else Verdict.NOT_REPLAYABLE
-    return Replayed(result.history.workflow_id, result.history.run_id, verdict, str(failure or ""))
-
-
-async def _fetched(client: Client) -> AsyncIterator[WorkflowHistory]:
-    """Several at once: fetching waits for the server, replaying for the processor."""
-    gate = asyncio.Semaphore(FETCHED_AT_ONCE)
-
-    async def fetch(workflow_id: str, run_id: str) -> WorkflowHistory:
-        async with gate:
-            return await client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
-
-    executions = [execution async for execution in client.list_workflows()]
-    tasks = [asyncio.create_task(fetch(it.id, it.run_id)) for it in executions]
-    for task in tasks:
-        yield await task
-
-
-async def _reading(
-    histories: AsyncIterator[WorkflowHistory], found: Histories
-) -> AsyncIterator[WorkflowHistory]:
-    async for history in histories:
-        retries = retries_of(history)
+async def _reading(runs: AsyncIterator[Run], found: Histories) -> AsyncIterator[Run]:
+    async for run in runs:
+        retries = retries_of(run.history)
         if retries.again or retries.looks or retries.lost:
-            found.retries[history.workflow_id] = retries
-        yield history
+            found.retries[run.workflow_id] = retries
+        yield run
 
 
 def retries_of(history: WorkflowHistory) -> Retries:

@@ -1,0 +1,105 @@
+"""Earlier copies of a running world's database, one before every transaction, and a row-by-row look at two databases."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, select
+
+from corridor.storage import ledger_tables, tables
+from corridor.storage.database import Database
+from corridor.storage.migrate import upgrade_async
+from tests.workflows.world import World
+
+COMPARED: dict[Table, tuple[str, ...]] = {
+    tables.payments: (),
+    tables.refunds: (),
+    tables.effects: ("looks",),
+    tables.events: (),
+    tables.reviews: ("evidence",),
+    tables.idempotency_keys: (),
+    tables.quotes: ("body", "created_at"),
+    tables.settlement_batches: (),
+    tables.settlement_lines: (),
+    ledger_tables.postings: ("id",),
+}
+"""Each table and the columns that may differ: row numbers, and evidence that is in no history (`looks`, offers)."""
+
+
+class Copies:
+    """Copies of a SQLite database in the order they were taken; the last is the world as it ended."""
+
+    def __init__(self, here: World, directory: Path) -> None:
+        self._here = here
+        self._directory = directory
+        self.urls: list[str] = []
+
+    def take(self) -> str:
+        """The database as it is now."""
+        self.urls.append(copy_of(self._here.database.url, self._directory / f"copy-{len(self.urls)}.db"))
+        return self.urls[-1]
+
+
+def copy_of(url: str, path: Path) -> str:
+    """A consistent copy of a SQLite database that others write to."""
+    with (
+        contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as source,
+        contextlib.closing(sqlite3.connect(path)) as target,
+    ):
+        source.backup(target)
+    return f"sqlite:///{path}"
+
+
+async def empty(path: Path) -> str:
+    """A database with the newest schema and nothing in it."""
+    url = f"sqlite:///{path}"
+    await upgrade_async(url)
+    return url
+
+
+@contextlib.contextmanager
+def copying(here: World, directory: Path) -> Iterator[Copies]:
+    """While open, the database is copied before every transaction of the workers and of the test."""
+    copies = Copies(here, directory)
+    original = here.database.write
+
+    async def write(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        copies.take()
+        return await original(work, *args, **kwargs)
+
+    here.database.write = write  # type: ignore[method-assign]
+    try:
+        yield copies
+    finally:
+        here.database.write = original  # type: ignore[method-assign]
+
+
+@contextlib.asynccontextmanager
+async def on(here: World, url: str) -> Any:
+    """The world's edge on another database."""
+    database = Database(url)
+    try:
+        yield replace(here.wired.edge, database=database)
+    finally:
+        await database.close()
+
+
+def rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of the compared tables, in an order of its own; postings with their legs, balances summed up."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for table, free in COMPARED.items():
+        columns = [column for column in table.c if column.name not in free]
+        found[table.name] = sorted((tuple(row) for row in connection.execute(select(*columns))), key=str)
+    legs = select(ledger_tables.postings.c.key, ledger_tables.entries).join(
+        ledger_tables.entries, ledger_tables.entries.c.posting_id == ledger_tables.postings.c.id
+    )
+    found["legs"] = sorted(
+        (row.key, row.leg, row.account, row.amount_minor) for row in connection.execute(legs)
+    )
+    balances = ledger_tables.account_balances.c
+    sums = select(balances.account, func.sum(balances.balance_minor)).group_by(balances.account)
+    found["balances"] = sorted(tuple(row) for row in connection.execute(sums))
+    return found

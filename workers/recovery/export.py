@@ -1,0 +1,148 @@
+"""Export: what Temporal holds and the archive does not yet, on demand and continuously, with the lag it has.
+
+A run that ended is exported once, to its end. One that is running is exported as it stands when asked for, and in a
+continuous export every so often, because payments may run for weeks and Temporal's store may be lost any day.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio.client import Client, WorkflowExecution
+from temporalio.service import RPCError
+
+from corridor.runtime.histories import Run, fetch, query_since
+from workers.recovery.archive import Archive, Line
+
+OVERLAP = timedelta(minutes=5)
+"""How far behind its last pass a continuous export looks: Temporal's list of runs lags behind a little."""
+FETCHED_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass: runs seen, files written, and how long the oldest end of a run had waited to be archived."""
+
+    seen: int
+    written: int
+    bytes: int
+    lag_seconds: float
+    head: str
+    took_seconds: float
+    trouble: str | None = None
+    """Why nothing could be exported; the lag is then counted from the last pass that could."""
+
+    def __str__(self) -> str:
+        if self.trouble is not None:
+            return f"nothing archived: {self.trouble}; lag {self.lag_seconds:.1f} s"
+        return (
+            f"{self.written} of {self.seen} histories archived ({self.bytes} bytes) in {self.took_seconds:.1f} s; "
+            f"lag {self.lag_seconds:.1f} s; head {self.head}"
+        )
+
+
+async def export(
+    client: Client,
+    archive: Archive,
+    build: str,
+    clock: Callable[[], datetime],
+    since: datetime | None = None,
+    *,
+    with_running: bool = True,
+) -> Pass:
+    """Archive what is new or has grown. Runs of which Temporal lists no more events than archived are not fetched."""
+    began, seen = clock(), 0
+    lines: list[Line] = []
+    lag = 0.0
+    query = query_since("", since) if with_running else _closed_since(since)
+    async for wanted in _wanted(client, archive, query):
+        seen += len(wanted.listed)
+        for run in await wanted.fetched(client):
+            line = await asyncio.to_thread(archive.add, run, clock(), build)
+            if line is not None:
+                lines.append(line)
+                lag = max(lag, _waited(line))
+    head = archive.seal_head(clock())
+    took = (clock() - began).total_seconds()
+    return Pass(seen, len(lines), sum(line.bytes for line in lines), lag, head, took)
+
+
+async def follow(
+    client: Client,
+    archive: Archive,
+    build: str,
+    clock: Callable[[], datetime],
+    since: datetime | None,
+    every: timedelta,
+    running_every: timedelta,
+) -> AsyncIterator[Pass]:
+    """Passes until the caller stops asking; each tells its lag, which must stay far below the retention.
+
+    A server that is away for a while costs passes and no history: the next one looks back to the last that succeeded.
+    """
+    running_due, reached = datetime.min.replace(tzinfo=UTC), clock()
+    while True:
+        began = clock()
+        with_running = began >= running_due
+        try:
+            yield await export(client, archive, build, clock, since, with_running=with_running)
+        except RPCError as error:
+            behind = (clock() - reached).total_seconds()
+            yield Pass(0, 0, 0, behind, archive.head, 0.0, trouble=f"Temporal: {error.message}")
+        else:
+            running_due = began + running_every if with_running else running_due
+            since, reached = began - OVERLAP, began
+        await asyncio.sleep(max(0.0, (every - (clock() - began)).total_seconds()))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Some listed runs, and those of them that are to be fetched."""
+
+    listed: list[WorkflowExecution]
+    missing: list[WorkflowExecution]
+
+    async def fetched(self, client: Client) -> list[Run]:
+        runs = await asyncio.gather(*(fetch(client, it.id, it.run_id) for it in self.missing))
+        return [run for run in runs if run is not None]
+
+
+async def _wanted(client: Client, archive: Archive, query: str) -> AsyncIterator[_Wanted]:
+    """Groups of runs, small enough that few histories are held in memory at a time."""
+    listed: list[WorkflowExecution] = []
+    async for execution in client.list_workflows(query):
+        listed.append(execution)
+        if len(listed) >= FETCHED_AT_ONCE:
+            yield await _group(client, archive, listed)
+            listed = []
+    if listed:
+        yield await _group(client, archive, listed)
+
+
+async def _group(client: Client, archive: Archive, listed: list[WorkflowExecution]) -> _Wanted:
+    known = await asyncio.gather(*(_is_archived(client, archive, execution) for execution in listed))
+    return _Wanted(listed, [it for it, is_known in zip(listed, known, strict=True) if not is_known])
+
+
+async def _is_archived(client: Client, archive: Archive, listed: WorkflowExecution) -> bool:
+    """The list knows how long a run is only when it has ended; a running one is asked, which costs no history."""
+    if listed.close_time is not None:
+        return archive.holds(listed.run_id, None)
+    if not archive.holds(listed.run_id, 1):
+        return False
+    described = await client.get_workflow_handle(listed.id, run_id=listed.run_id).describe()
+    return archive.holds(listed.run_id, described.history_length)
+
+
+def _closed_since(since: datetime | None) -> str:
+    moment = "" if since is None else f' AND CloseTime >= "{since.astimezone(UTC).isoformat()}"'
+    return f'ExecutionStatus != "Running"{moment}'
+
+
+def _waited(line: Line) -> float:
+    """Between what was archived last of a run and its archiving; of a running one it says nothing about lag."""
+    if line.status == "running":
+        return 0.0
+    waited = datetime.fromisoformat(line.exported_at) - datetime.fromisoformat(line.last_event_at)
+    return max(0.0, waited.total_seconds())

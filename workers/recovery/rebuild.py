@@ -1,0 +1,151 @@
+"""Rebuild: the ledger and the read models from histories alone, into a fresh database, and beside the live ones.
+
+Histories are read first and the live database after them, so the database may be ahead of the histories at hand.
+Objects that are ahead are read again a few times where Temporal can be asked; what is still ahead then, or ahead of an
+archive, is counted apart and not taken for a difference.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, select
+from temporalio.converter import DataConverter
+
+from corridor.ledger import proof
+from corridor.ledger.report import Report
+from corridor.providers.registry import Registry
+from corridor.runtime.histories import Run
+from corridor.storage.database import Database
+from corridor.storage.ledger_tables import postings
+from corridor.storage.migrate import upgrade_async
+from corridor.storage.tables import payments
+from workers.recovery import reading, rebuild_compare
+from workers.recovery.reading import Sealed
+from workers.recovery.rebuild_compare import Compared, Comparison, Rows
+from workers.recovery.rebuild_fold import Books
+from workers.recovery.rebuild_rows import Rebuild
+from workflows import names
+
+CARRIES_MONEY = f'WorkflowType IN ("{names.PAYMENT}", "{names.REFUND}", "{names.SETTLEMENT}")'
+"""The workflows whose histories the books are made of."""
+LOOKS_AGAIN = 5
+PAUSE_SECONDS = 1.0
+
+ReadAgain = Callable[[Iterable[str]], AsyncIterable[Run]]
+"""Fetches the newest histories of these workflows."""
+
+
+class NotFresh(Exception):
+    """The database to rebuild into holds payments or postings already."""
+
+
+@dataclass
+class Rebuilt:
+    """What was made of how many histories. `problems`: what they do not suffice for; `sealed`: no key at hand."""
+
+    books: Books
+    sealed: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    proof: Report | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def holds(self) -> bool:
+        proven = self.proof is not None and self.proof.holds
+        same = self.comparison is None or self.comparison.holds
+        return proven and same and not self.problems and not self.sealed
+
+    def document(self) -> dict[str, Any]:
+        books = self.books
+        return {
+            "holds": self.holds,
+            "histories": books.histories,
+            "told": {
+                "payments": len(books.payments),
+                "refunds": len(books.refunds),
+                "effects": len(books.effects),
+                "postings": len(books.postings),
+                "settlement_lines": len(books.lines),
+            },
+            "sealed": self.sealed,
+            "older_builds": sorted(books.silent),
+            "problems": self.problems,
+            "ledger_holds": self.proof is not None and self.proof.holds,
+            "comparison": None if self.comparison is None else self.comparison.document(),
+        }
+
+
+async def fold(runs: AsyncIterable[Run], converter: DataConverter, into: Rebuilt) -> None:
+    """Read every history into the books."""
+    async for run in runs:
+        try:
+            told = await reading.read(run.history, converter, run.run_id)
+        except Sealed as sealed:
+            into.sealed.append(str(sealed))
+        else:
+            into.books.add(told)
+
+
+async def catch_up(into: Rebuilt, live: Database, read_again: ReadAgain, converter: DataConverter) -> None:
+    """Read the workflows again whose objects the live database tells more of; payments go on while they are read."""
+    for _ in range(LOOKS_AGAIN):
+        behind = await live.read(_behind, into.books)
+        if not behind:
+            return
+        workflows = [workflow_id for object_id in behind for workflow_id in _workflows_of(object_id)]
+        await fold(read_again(workflows), converter, into)
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def write(into: Rebuilt, target: Database, providers: Registry) -> None:
+    """Make the schema and everything in it, and prove the ledger. Raises `NotFresh`."""
+    await upgrade_async(target.url)
+    into.problems = await target.write(_write, into.books, providers)
+    into.proof = await target.read(proof.verify)
+
+
+async def beside_live(into: Rebuilt, target: Database, live: Database) -> None:
+    """Compare what was written with the live database, each on one consistent snapshot."""
+    sequences, ours = await live.read(_snapshot)
+    theirs = await target.read(_all_rows)
+    ahead = [object_id for object_id, number in sequences.items() if number > _known(into.books, object_id)]
+    into.comparison = rebuild_compare.compare(_taken(ours), _taken(theirs), ahead)
+
+
+def _taken(rows: Rows) -> Callable[[Compared], dict[Any, Any]]:
+    return lambda table: rows.pop(table.name)
+
+
+def _write(connection: Connection, books: Books, providers: Registry) -> list[str]:
+    for table in (payments, postings):
+        if connection.execute(select(table).limit(1)).one_or_none() is not None:
+            raise NotFresh(f"{table.name} has rows already")
+    rebuild = Rebuild(books, providers)
+    rebuild.write(connection)
+    return rebuild.problems
+
+
+def _behind(connection: Connection, books: Books) -> list[str]:
+    told = rebuild_compare.sequences(connection)
+    return [object_id for object_id, number in told.items() if number > _known(books, object_id)]
+
+
+def _known(books: Books, object_id: str) -> int:
+    """Number of the last event that histories tell of the object; 0: none tells that it was accepted."""
+    carried = books.payments.get(object_id) or books.refunds.get(object_id)
+    return 0 if carried is None or carried.accepted is None else carried.sequence
+
+
+def _workflows_of(object_id: str) -> list[str]:
+    is_refund = object_id.startswith("rfd_")
+    return [names.refund_workflow_id(object_id) if is_refund else names.payment_workflow_id(object_id)]
+
+
+def _snapshot(connection: Connection) -> tuple[dict[str, int], Rows]:
+    return rebuild_compare.sequences(connection), _all_rows(connection)
+
+
+def _all_rows(connection: Connection) -> Rows:
+    return {table.name: rebuild_compare.rows_of(connection, table) for table in rebuild_compare.TABLES}

@@ -1,0 +1,333 @@
+"""Writes what histories say together into a fresh database: rows, events, frozen answers, ledger.
+
+The functions that make a row when a payment is accepted and an event when it moves are the product's own; what they
+are given is what histories tell. Postings come as they were booked, in the order they were booked, and go through the
+ledger's own door, which proves that each balances and that no merchant's balance ever fell below zero.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert, update
+
+from activities import plans
+from activities.contracts import Standing
+from activities.standing import PAYMENT_COLUMNS, REFUND_COLUMNS
+from corridor.domain.accepted import Asked, NewPayment, NewRefund
+from corridor.domain.effect import EffectState
+from corridor.domain.failure import InvariantBroken, Refused
+from corridor.domain.outcome import Outcome
+from corridor.domain.payment import RefundStatus, Status
+from corridor.domain.quote import QuoteStatus
+from corridor.domain.settlement import BadRow
+from corridor.fx.store import insert_quote
+from corridor.ledger import store
+from corridor.providers.registry import Registry
+from corridor.storage import events, idempotency, payments, refunds, reviews, settlement
+from corridor.storage.columns import UtcTime
+from corridor.storage.merchants import NewMerchant, create_merchant
+from corridor.storage.records import former
+from corridor.storage.tables import effects as effect_table
+from corridor.storage.tables import payments as payment_table
+from corridor.storage.tables import quotes, settlement_batches, settlement_lines
+from corridor.storage.tables import refunds as refund_table
+from workers.recovery.rebuild_fold import Booked, Books, Carried, Closing, EffectTold, LineTold, ReviewTold
+
+UNKNOWN_NAME = "(not in histories)"
+_UNTOUCHED: Mapping[str, int] = {
+    "amount_captured_minor": 0,
+    "amount_refund_reserved_minor": 0,
+    "amount_refunded_minor": 0,
+}
+
+
+_GAVE_BACK = (Status.FAILED, Status.CANCELED, Status.EXPIRED)
+
+
+class Rebuild:
+    """Writes `books` through one connection; `problems` names what histories do not suffice for."""
+
+    def __init__(self, books: Books, providers: Registry) -> None:
+        self.books = books
+        self.providers = providers
+        self.problems: list[str] = list(books.conflicts)
+
+    def write(self, connection: Connection) -> None:
+        """Everything, in one transaction; the database is empty before."""
+        self._merchants(connection)
+        for payment_id, carried in self._in_order(self.books.payments):
+            self._payment(connection, payment_id, carried)
+        for refund_id, carried in self._in_order(self.books.refunds):
+            self._refund(connection, refund_id, carried)
+        self._postings(connection)
+        for effect in self.books.effects.values():
+            self._effect(connection, effect)
+        for review in self.books.reviews.values():
+            self._review(connection, review)
+        self._settlement(connection)
+
+    def _in_order(self, objects: Mapping[str, Carried]) -> list[tuple[str, Carried]]:
+        """By id, which is by time of creation; those nobody can tell the acceptance of are named and left out."""
+        known = []
+        for object_id in sorted(objects):
+            carried = objects[object_id]
+            if carried.accepted is None or carried.accepted_at is None:
+                self.problems.append(f"{object_id}: no history tells what was accepted")
+            else:
+                known.append((object_id, carried))
+                self._name_gaps(object_id, carried)
+        return known
+
+    def _name_gaps(self, object_id: str, carried: Carried) -> None:
+        missing = [number for number in range(2, carried.sequence) if number not in carried.standings]
+        self.problems += [f"{object_id}: event {number} is told by no history" for number in missing]
+
+    def _merchants(self, connection: Connection) -> None:
+        """Rows that payments refer to: who a merchant is, and at what price, is configuration and in no history."""
+        for _, carried in sorted(self.books.payments.items()):
+            if isinstance(carried.accepted, NewPayment) and carried.accepted_at is not None:
+                new = NewMerchant(
+                    id=carried.accepted.merchant_id,
+                    name=UNKNOWN_NAME,
+                    country=carried.accepted.destination_country,
+                    settle_currency=carried.accepted.settle_currency,
+                )
+                create_merchant(connection, new, carried.accepted_at)
+
+    def _payment(self, connection: Connection, payment_id: str, carried: Carried) -> None:
+        new, at = carried.accepted, carried.accepted_at
+        assert isinstance(new, NewPayment) and at is not None  # noqa: S101 (`_in_order` left out the others)
+        _claim(connection, new.asked, new.merchant_id, payment_id, at)
+        row = dict(payments.accept(connection, new, at)._mapping)  # noqa: SLF001 (SQLAlchemy's public name for it)
+        row = self._events(connection, row, carried, "payment")
+        _update(connection, payment_table, row, PAYMENT_COLUMNS)
+        self._quote(connection, row, carried)
+
+    def _quote(self, connection: Connection, row: Mapping[str, Any], carried: Carried) -> None:
+        """The rate the payment holds; one that it gave back means nothing any more."""
+        quote = carried.quotes.get(row["quote_id"])
+        if quote is None or row["status"] in _GAVE_BACK:
+            return
+        insert_quote(connection, quote, quote.valid_from)
+        is_used = row["status"] == Status.SETTLED
+        held = {
+            "status": QuoteStatus.USED if is_used else QuoteStatus.LOCKED,
+            "payment_id": row["id"],
+        }
+        connection.execute(update(quotes).where(quotes.c.id == quote.id).values(**held))
+
+    def _refund(self, connection: Connection, refund_id: str, carried: Carried) -> None:
+        new, at = carried.accepted, carried.accepted_at
+        assert isinstance(new, NewRefund) and at is not None  # noqa: S101 (`_in_order` left out the others)
+        if new.payment_id not in self.books.payments or self.books.payments[new.payment_id].accepted is None:
+            self.problems.append(f"{refund_id}: no history tells of its payment {new.payment_id}")
+            return
+        _claim(connection, new.asked, new.merchant_id, refund_id, at)
+        row = dict(refunds.accept(connection, new, at)._mapping)  # noqa: SLF001 (SQLAlchemy's public name for it)
+        row = self._events(connection, row, carried, "refund")
+        _update(connection, refund_table, row, REFUND_COLUMNS)
+
+    def _events(
+        self, connection: Connection, row: dict[str, Any], carried: Carried, kind: str
+    ) -> dict[str, Any]:
+        """Write the object's events after the first; returns its row as the last step left it."""
+        if 1 in carried.standings:
+            row = _moved(row, carried.last(1), kind)
+        for number in sorted(set(carried.standings) - {1}):
+            before, row = row, _moved(row, carried.first(number), kind)
+            event = carried.first(number)
+            view, old = _view(row, kind), _view(before, kind)
+            events.append(
+                connection,
+                object_type=kind,
+                object_id=row["id"],
+                merchant_id=row["merchant_id"],
+                sequence=number,
+                event_type=event.event,
+                data=view,
+                previous=former(old, view),
+                now=event.at,
+            )
+            if _answers(before, row, kind):
+                path = f"/v1/{kind}s/{row['id']}"
+                idempotency.freeze_answer(connection, row["id"], 201, path, payments.render(view))
+            row = _moved(row, carried.last(number), kind)
+        return row
+
+    def _postings(self, connection: Connection) -> None:
+        """In the order they were booked. Clocks of two workers may disagree, so one that comes too early waits."""
+        waiting = sorted(self.books.postings.values(), key=_when)
+        while waiting:
+            left = [booked for booked in waiting if not self._post(connection, booked)]
+            if len(left) == len(waiting):
+                self.problems += [
+                    f"posting {booked.posting.key}: a balance would be overdrawn" for booked in left
+                ]
+                return
+            waiting = left
+
+    def _post(self, connection: Connection, booked: Booked) -> bool:
+        if booked.posted_at is None:
+            self.problems.append(f"posting {booked.posting.key}: no history tells when it was booked")
+        at = booked.posted_at or datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+        try:
+            with connection.begin_nested():
+                store.post(connection, booked.posting, at)
+        except Refused:
+            return False
+        except InvariantBroken as broken:
+            self.problems.append(f"posting {booked.posting.key}: {broken}")
+        return True
+
+    def _effect(self, connection: Connection, effect: EffectTold) -> None:
+        plan, answer = effect.plan, effect.answer
+        payment = payments.find(connection, effect.payment_id)
+        if payment is None:
+            self.problems.append(f"effect {plan.effect_key}: its payment is in no history")
+            return
+        provider = self.providers[plan.provider]
+        instruction = plans.instruction(
+            payment, plan.operation, plan.effect_key, effect.object_id, plan.amount
+        )
+        declared_reference = getattr(instruction, "provider_reference", None)
+        values: dict[str, Any] = {
+            "key": plan.effect_key,
+            "object_id": effect.object_id,
+            "payment_id": effect.payment_id,
+            "operation": plan.operation,
+            "provider": plan.provider,
+            "currency": plan.amount.currency,
+            "amount_minor": plan.amount.minor,
+            "request": provider.freeze(instruction).model_dump(),
+            "state": EffectState.DECLARED if answer is None else EffectState.of(answer.outcome),
+            "provider_reference": (answer.provider_reference if answer else None) or declared_reference,
+            "answer": None if answer is None else answer.model_dump(mode="json"),
+            "looks": [],
+            "declared_at": plan.declared_at,
+            "resolved_at": effect.resolved_at,
+        }
+        connection.execute(insert(effect_table).values(**values))
+
+    def _review(self, connection: Connection, told: ReviewTold) -> None:
+        payment = payments.find(connection, told.payment_id)
+        if payment is None:
+            self.problems.append(f"review {told.review_id}: its payment is in no history")
+            return
+        reviews.open_review(
+            connection,
+            review_id=told.review_id,
+            payment_id=told.payment_id,
+            object_id=told.object_id,
+            merchant_id=payment.merchant_id,
+            reason=told.reason,
+            evidence={},
+            now=told.created_at,
+        )
+        closings = [it for it in self._closings(told) if it.at >= told.created_at]
+        if closings:
+            end = min(closings, key=lambda it: it.at)
+            reviews.decide(connection, told.review_id, end.decision, end.decided_by, end.note, end.at)
+
+    def _closings(self, told: ReviewTold) -> list[Closing]:
+        """A person's word first: a finding is itself recorded as the effect's proof, at the same moment."""
+        found = [] if told.decided is None else [told.decided]
+        found += self.books.withdrawals.get(told.object_id, [])
+        for effect in self.books.effects.values():
+            if effect.object_id == told.object_id and effect.answer is not None and effect.resolved_at:
+                decision = "found" if effect.answer.outcome is Outcome.APPROVED else "absent"
+                note = f"the provider's record: {effect.answer.evidence.provider_status}"
+                found.append(Closing(effect.resolved_at, decision, "evidence", note))
+        return found
+
+    def _settlement(self, connection: Connection) -> None:
+        for (provider, line_id), line in sorted(self.books.lines.items()):
+            state, reason = self._state_of(provider, line_id, line)
+            values = {
+                "provider": provider,
+                "line_id": line_id,
+                "batch_id": line.batch_id,
+                "state": state,
+                "reason": reason,
+                "created_at": line.staged_at,
+                **_line_values(line),
+            }
+            connection.execute(insert(settlement_lines).values(**values))
+        for (provider, batch_id), told in sorted(self.books.batches.items()):
+            if told.batch is None:
+                self.problems.append(f"settlement batch {batch_id}: no history tells its control total")
+                continue
+            settlement.know_batch(connection, provider, told.batch)
+            if told.closed_at is not None:
+                settlement.close(connection, provider, batch_id, told.closed_at)
+        connection.execute(update(settlement_batches).values(cursor=None))
+
+    def _state_of(self, provider: str, line_id: str, line: LineTold) -> tuple[str, str | None]:
+        """What became of a row is what was posted for it."""
+        row = line.row
+        if isinstance(row, BadRow):
+            return "bad", row.reason[:200]
+        batch = self.books.batches.get((provider, line.batch_id))
+        if row.kind == "payout":
+            closed = batch is not None and batch.closed_at is not None
+            return ("posted", "control total") if closed else ("staged", None)
+        if f"{row.payment_id}:settle:{line_id}" in self.books.postings:
+            return "posted", None
+        booked = self.books.postings.get(f"{provider}:{line_id}")
+        if booked is not None:
+            return ("unmatched" if booked.posting.kind == "adjustment" else "posted"), None
+        return ("signaled" if (provider, line_id) in self.books.told_lines else "staged"), None
+
+
+def _claim(
+    connection: Connection, asked: Asked | None, merchant_id: str, object_id: str, at: datetime
+) -> None:
+    if asked is not None:
+        idempotency.claim(connection, merchant_id, asked.idempotency_key, asked.fingerprint, object_id, at)
+
+
+def _moved(row: Mapping[str, Any], told: Standing, kind: str) -> dict[str, Any]:
+    """The row with the columns a step told of; what it left out is null or zero."""
+    table, columns = (payment_table, PAYMENT_COLUMNS) if kind == "payment" else (refund_table, REFUND_COLUMNS)
+    values = {name: _value(table, name, told.row.get(name, _UNTOUCHED.get(name))) for name in columns}
+    return {**row, "updated_at": told.at, **values, "sequence": told.sequence}
+
+
+def _value(table: Table, name: str, told: Any) -> Any:
+    is_time = isinstance(table.c[name].type, UtcTime)
+    return datetime.fromisoformat(told) if is_time and isinstance(told, str) else told
+
+
+def _view(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    made: Any = SimpleNamespace(**row)
+    return payments.snapshot(made) if kind == "payment" else refunds.snapshot(made)
+
+
+def _answers(before: Mapping[str, Any], after: Mapping[str, Any], kind: str) -> bool:
+    """Whether this move froze the answer of the request. A refund the limit refused is answered by the API instead."""
+    if kind == "payment":
+        return bool(before["status"] == Status.PROCESSING and after["status"] != Status.PROCESSING)
+    left = before["status"] == RefundStatus.PROCESSING and after["status"] != RefundStatus.PROCESSING
+    return bool(left and after["reserved_from"] is not None)
+
+
+def _update(connection: Connection, table: Table, row: Mapping[str, Any], columns: tuple[str, ...]) -> None:
+    values = {name: row[name] for name in (*columns, "sequence", "updated_at")}
+    connection.execute(update(table).where(table.c.id == row["id"]).values(**values))
+
+
+def _when(booked: Booked) -> tuple[str, str]:
+    return ("" if booked.posted_at is None else booked.posted_at.isoformat()), booked.posting.key
+
+
+def _line_values(line: LineTold) -> dict[str, Any]:
+    row = line.row
+    if isinstance(row, BadRow):
+        return {"kind": "bad", "payment_id": None, "effect_key": None, "body": {"raw": row.raw}}
+    return {
+        "kind": row.kind,
+        "payment_id": row.payment_id,
+        "effect_key": row.effect_key,
+        "body": row.model_dump(mode="json"),
+    }
