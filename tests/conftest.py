@@ -5,6 +5,7 @@ Ask for `database_url` to run a test on SQLite and on PostgreSQL alike.
 """
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 import shutil
@@ -159,7 +160,21 @@ async def temporal_env(
 
     Share it: every test takes a task queue and workflow ids of its own.
     """
-    settings = on_free_ports(load(data_dir=tmp_path_factory.mktemp("temporal")))
+    async with _real_server(tmp_path_factory.mktemp("temporal"), key_ring) as environment:
+        yield environment
+
+
+@pytest_asyncio.fixture
+async def own_temporal_env(tmp_path: Path, key_ring: KeyRing) -> AsyncIterator[WorkflowEnvironment]:
+    """The same server for one test alone: once a build of workers is current there, it is so for everybody."""
+    (tmp_path / "temporal").mkdir()
+    async with _real_server(tmp_path / "temporal", key_ring) as environment:
+        yield environment
+
+
+@contextlib.asynccontextmanager
+async def _real_server(directory: Path, key_ring: KeyRing) -> AsyncIterator[WorkflowEnvironment]:
+    settings = on_free_ports(load(data_dir=directory))
     address = f"{settings.host}:{settings.temporal_port}"
     with (settings.data_dir / "temporal.log").open("ab") as log:
         # To a file, never to our own output: a server that outlives us would hold the pipe of whoever reads it.

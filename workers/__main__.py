@@ -5,12 +5,16 @@ import signal
 from datetime import timedelta
 
 import structlog
+from temporalio.client import Client
 
+from corridor.runtime import build, logging, readiness, telemetry
 from corridor.runtime import client as temporal_client
-from corridor.runtime import logging, readiness, telemetry
 from corridor.runtime.settings import Settings, load
 from workers import fleet, schedules, wiring
+from workers.keeper import Keeper, without_builds
 from workers.relay import relay
+from workers.relay.loop import Loop, keep_turning
+from workers.wiring import Wiring
 from workflows.starts import Windows
 
 log = structlog.get_logger(__name__)
@@ -28,18 +32,37 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             settle_within_seconds=settings.settle_within_days * 86_400,
             action_window_seconds=settings.action_window_seconds,
         )
+        build_id = build.build_id(settings) if settings.worker_versioning else None
         async with fleet.running(
-            wired, client, timedelta(seconds=settings.worker_grace_seconds), settings.workflow_sandbox
+            wired,
+            client,
+            timedelta(seconds=settings.worker_grace_seconds),
+            settings.workflow_sandbox,
+            fleet.of_build(build_id) if build_id else None,
         ):
+            keepers = await _keepers(client, build_id, wired, settings)
             await schedules.ensure(client, wired.edge.providers.names, settings)
             readiness.announce(settings)
-            log.info("worker is ready", providers=wired.edge.providers.names)
-            await relay.run(
-                wired.edge.database, client, wired.edge.providers, stop, windows, wired.edge.now
-            )
+            log.info("worker is ready", providers=wired.edge.providers.names, build_id=build_id)
+            async with asyncio.TaskGroup() as group:
+                for keeper in keepers:
+                    group.create_task(keep_turning(keeper, stop), name="keeper")
+                await relay.run(
+                    wired.edge.database, client, wired.edge.providers, stop, windows, wired.edge.now
+                )
     finally:
         await wired.close()
         telling.close()
+
+
+async def _keepers(client: Client, build_id: str | None, wired: Wiring, settings: Settings) -> list[Loop]:
+    """Returns once payments are dispatched; the loop sees to it that they stay so. Without a build: no loop."""
+    if build_id is None:
+        await without_builds(client, settings.worker_takes_over)
+        return []
+    keeper = Keeper(client, build_id, wired.edge.providers.names, settings.worker_takes_over)
+    await keeper.begin()
+    return [Loop("keeper", keeper.turn, busy_seconds=1.0, idle_seconds=5.0)]
 
 
 async def _main() -> None:

@@ -1,13 +1,22 @@
 """The Temporal workers of one process: one for the core queue, one per provider, tuned for the waiting buyer."""
 
 import contextlib
+import dataclasses
 import os
 import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import (
+    PollerBehaviorAutoscaling,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerDeploymentConfig,
+    WorkflowInstance,
+    WorkflowInstanceDetails,
+)
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workers import wiring
@@ -33,26 +42,54 @@ def identity() -> str:
     return f"corridor-worker {os.getpid()}@{socket.gethostname()}"
 
 
-def runner() -> SandboxedWorkflowRunner:
+class Unversioned(UnsandboxedWorkflowRunner):
+    """Runs workflows that say how they are versioned on a worker that is not.
+
+    The server refuses every task whose worker names a behavior without naming a build ("versioning behavior cannot
+    be specified without deployment options"), so the behavior is left out there.
+    """
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        """The SDK's own instance, for a definition without a behavior."""
+        silent = dataclasses.replace(det.defn, versioning_behavior=VersioningBehavior.UNSPECIFIED)
+        return super().create_instance(dataclasses.replace(det, defn=silent))
+
+
+def runner(versioned: bool = False) -> SandboxedWorkflowRunner:
     """The sandboxed runner of tests and of the replay gate, where a clock or a file read in workflow code is an error.
 
     Processes that serve payments run the same code without it: it doubles what a workflow task costs, and what it
     would find is found before a deploy.
     """
     return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH),
+        runner_class=UnsandboxedWorkflowRunner if versioned else Unversioned,
     )
+
+
+def _unsandboxed(versioned: bool) -> UnsandboxedWorkflowRunner:
+    return UnsandboxedWorkflowRunner() if versioned else Unversioned()
+
+
+def of_build(build_id: str) -> WorkerDeploymentConfig:
+    """Makes a worker one of this build, which serves what is pinned to it; each workflow type says if it is."""
+    version = WorkerDeploymentVersion(deployment_name=names.DEPLOYMENT, build_id=build_id)
+    return WorkerDeploymentConfig(version=version, use_worker_versioning=True)
 
 
 @contextlib.asynccontextmanager
 async def running(
-    wired: Wiring, client: Client, grace: timedelta, sandboxed: bool = False
+    wired: Wiring,
+    client: Client,
+    grace: timedelta,
+    sandboxed: bool = False,
+    build: WorkerDeploymentConfig | None = None,
 ) -> AsyncIterator[None]:
-    """Workers of every queue, polling until the block is left."""
+    """Workers of every queue, polling until the block is left; without a `build` they take any workflow."""
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(core_worker(wired, client, grace, sandboxed=sandboxed))
+        await stack.enter_async_context(core_worker(wired, client, grace, sandboxed=sandboxed, build=build))
         for provider in wired.edge.providers.names:
-            await stack.enter_async_context(provider_worker(wired, client, provider, grace))
+            await stack.enter_async_context(provider_worker(wired, client, provider, grace, build))
         yield
 
 
@@ -62,6 +99,7 @@ def core_worker(
     grace: timedelta = GRACE,
     cached_workflows: int = 2000,
     sandboxed: bool = True,
+    build: WorkerDeploymentConfig | None = None,
 ) -> Worker:
     """Workflows and our own steps. With 0 `cached_workflows` every task replays its history, which tests want.
 
@@ -73,18 +111,28 @@ def core_worker(
         task_queue=names.CORE_QUEUE,
         workflows=wiring.WORKFLOWS,
         activities=wiring.core_activities(wired, client),
-        workflow_runner=runner() if sandboxed else UnsandboxedWorkflowRunner(),
+        workflow_runner=(runner if sandboxed else _unsandboxed)(build is not None),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         max_cached_workflows=cached_workflows,
         max_concurrent_workflow_tasks=50,
         max_concurrent_local_activities=50,
         max_concurrent_activities=50,
         graceful_shutdown_timeout=grace,
+        deployment_config=build,
     )
 
 
-def provider_worker(wired: Wiring, client: Client, provider: str, grace: timedelta = GRACE) -> Worker:
-    """Calls to one provider; a slow provider fills its own slots and nobody else's."""
+def provider_worker(
+    wired: Wiring,
+    client: Client,
+    provider: str,
+    grace: timedelta = GRACE,
+    build: WorkerDeploymentConfig | None = None,
+) -> Worker:
+    """Calls to one provider; a slow provider fills its own slots and nobody else's.
+
+    Of the same build as the workflows, so a pinned payment is served by its own build's activities too.
+    """
     return Worker(
         client,
         task_queue=names.provider_queue(provider),
@@ -92,4 +140,5 @@ def provider_worker(wired: Wiring, client: Client, provider: str, grace: timedel
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         max_concurrent_activities=64,
         graceful_shutdown_timeout=grace,
+        deployment_config=build,
     )

@@ -78,6 +78,13 @@ def plain(value: Any) -> Any:
     return json.loads(value.model_dump_json()) if isinstance(value, BaseModel) else value
 
 
+def said(value: Any) -> Any:
+    """Plain JSON without what is absent: a field added with None as its default asks for nothing new."""
+    if isinstance(value, dict):
+        return {name: said(inner) for name, inner in value.items() if inner is not None}
+    return [said(inner) for inner in value] if isinstance(value, list) else value
+
+
 async def replayed(
     history: WorkflowHistory,
     ring: KeyRing = RING,

@@ -57,6 +57,12 @@ async def unknown_not_found(here: World) -> Kept:
     return _payment((await here.pay()).id)
 
 
+async def unknown_sent_again(here: World) -> Kept:
+    """Keys make a repeat safe: what nobody answered is looked for, then sent again under its own key."""
+    await here.plant("reset_before_effect", times=5)
+    return _payment((await here.pay()).id)
+
+
 async def unknown_reviewed(here: World) -> Kept:
     here.without_keys()
     await here.plant("timeout_after_effect")
@@ -183,6 +189,7 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
     scenario.__name__: scenario
     for scenario in (
         happy, declined, three_d_secure, three_d_secure_abandoned, unknown_found, unknown_not_found,
+        unknown_sent_again,
         unknown_reviewed, expired_quote, slippage_exceeded, canceled, cancel_during_capture, review_approved,
         review_declined, webhook_before_response, refund, refund_over_limit, refund_not_sent, refund_came_back,
         settlement, delivered, delivery_retried,

@@ -24,6 +24,7 @@ from corridor.storage.sealing import Sealer
 from corridor.storage.tables import merchants
 from corridor.storage.tables import webhook_deliveries as deliveries
 from corridor.storage.tables import webhook_endpoints as endpoints
+from workers import fleet
 from workflows.messages import DeliveryStart
 from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
@@ -121,6 +122,7 @@ async def _deliver(
         task_queue=queue,
         workflows=[WebhookDeliveryWorkflow],
         activities=[steps.attempt],
+        workflow_runner=fleet.runner(),
         max_cached_workflows=0,
     ):
         handle = await client.start_workflow(
