@@ -40,6 +40,13 @@ async def test_same_key_and_body_get_identical_bytes(stand: Stand) -> None:
     assert len(stand.gateway.started) == 1
 
 
+async def test_same_key_at_the_same_time_makes_one_payment(stand: Stand) -> None:
+    answers = await asyncio.gather(*(stand.post("/v1/payments", order(), key="k1") for _ in range(8)))
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert len({answer.json()["id"] for answer in answers if answer.status_code == 201}) == 1
+    assert len(stand.gateway.started) == await stand.database.read(_count, payments) == 1
+
+
 async def test_order_of_names_and_white_space_are_not_part_of_the_request(small_stand: Stand) -> None:
     stand = small_stand
     first = await stand.post("/v1/payments", order(), key="k1")

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import select
 
 from corridor.storage import inbox
+from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.tables import provider_events
 from tests.api.conftest import WEBHOOK_SECRET, Stand
 
@@ -57,6 +59,21 @@ async def test_event_is_kept_sealed_before_it_is_acknowledged(stand: Stand) -> N
     )
     assert body not in row.body and b"payment_intent" not in row.body
     assert stand.dependencies.sealer.open(row.body, inbox.place(row.id)) == body
+
+
+async def test_event_that_could_not_be_kept_is_not_acknowledged(
+    small_stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider sends again what it got no 2xx for, and nothing else."""
+
+    async def down(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("ConnectionRefusedError")
+
+    with monkeypatch.context() as away:
+        away.setattr(Database, "write", down)
+        assert (await send(small_stand, event(small_stand))).status_code == 503
+    assert (await send(small_stand, event(small_stand))).json() == {"received": "evt_1", "duplicate": False}
+    assert len(await kept(small_stand)) == 1
 
 
 async def test_replayed_event_is_acknowledged_and_kept_once(stand: Stand) -> None:

@@ -111,6 +111,18 @@ async def test_refund_without_an_answer_in_time_is_202_and_resumes(stand: Stand)
     assert first.headers["Location"] == f"/v1/refunds/{first.json()['id']}"
 
 
+async def test_a_refusal_that_came_after_the_deadline_is_the_answer_of_every_repeat(stand: Stand) -> None:
+    paid = await stand.paid()
+    stand.gateway.refund_outcome = None
+    first = await stand.post("/v1/refunds", {"payment": paid["id"]}, key="r1")
+    await stand.database.write(stand.gateway._refuse_refund, first.json()["id"], "refund_exceeds_captured")
+    second = await stand.post("/v1/refunds", {"payment": paid["id"]}, key="r1")
+    third = await stand.post("/v1/refunds", {"payment": paid["id"]}, key="r1")
+    assert (first.status_code, second.status_code) == (202, 422)
+    assert second.json()["code"] == "refund_exceeds_captured"
+    assert third.content == second.content and third.headers["Idempotent-Replayed"] == "true"
+
+
 async def test_another_merchants_refund_does_not_exist(small_stand: Stand) -> None:
     paid = await small_stand.paid()
     refund = (await small_stand.post("/v1/refunds", {"payment": paid["id"]})).json()

@@ -80,6 +80,9 @@ def test_a_settlement_balances_and_leaves_nothing_pending_of_what_it_converts(
     assert parts.at_mid == parts.spread + parts.fee + parts.net
     assert books.get(f"merchant/M/available/{buy}", 0) == -parts.net.minor
     assert books.get("fx/position/EUR", 0) == -remaining
+    assert books.get(f"fx/position/{buy}", 0) == parts.at_mid.minor
+    assert books.get(f"income/fx_spread/{buy}", 0) == -parts.spread.minor
+    assert books.get(f"income/fees/{buy}", 0) == -parts.fee.minor
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**8), st.lists(st.integers(1, 10**6), max_size=8))

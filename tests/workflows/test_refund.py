@@ -59,6 +59,15 @@ async def test_twenty_racing_refunds_never_return_more_than_was_captured(everywh
     assert sum(refund.status == "succeeded" for refund in racing) == 6
 
 
+async def test_a_refund_never_takes_what_other_payments_brought(here: World) -> None:
+    """The merchant's balance could bear it; this payment's captured money cannot."""
+    payment, _ = await here.pay(), await here.pay()
+    assert (await here.refund(payment.id, 6_000)).status == "succeeded"
+    refund = await here.refund(payment.id, 6_000)
+    assert (refund.status, refund.status_reason) == ("failed", "refund_exceeds_captured")
+    assert await here.effects(payment.id) == [("sale:1", "approved"), ("refund:1", "approved")]
+
+
 async def test_a_refund_of_a_payment_in_review_is_refused(here: World) -> None:
     here.without_keys()
     await here.plant("timeout_after_effect")
