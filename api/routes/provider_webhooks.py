@@ -43,6 +43,7 @@ async def receive_provider_webhook(provider: str, request: Request, deps: Deps) 
         log.warning("provider webhook refused", provider=adapter.capabilities.provider)
         raise Problem("signature_invalid", "the signature does not verify; nothing was stored") from None
     metrics.webhook_received((now - event.created_at).total_seconds(), provider)
+    crash_point("webhook.before_store")
     is_new = await deps.database.write(inbox.store, _sealed(deps, provider, event, body, now), now)
     crash_point("webhook.stored")
     return ok({"received": event.provider_event_id, "duplicate": not is_new})

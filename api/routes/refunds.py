@@ -92,9 +92,8 @@ async def _answer(
     """The frozen answer, the refusal, or 202: also when the database is lost now, for the refund is accepted."""
     try:
         answer = await deps.database.read(stored.answer_of, row.id)
-        if answer is None and result is not None and result.refused is not None:
-            refusal = _refusal(request, row.id, Refusal(result.refused))
-            answer = await deps.database.write(commands.freeze, row.id, refusal)
+        if answer is None and (refused := await _refused(row.id, result, deps)) is not None:
+            answer = await deps.database.write(commands.freeze, row.id, _refusal(request, row.id, refused))
         if answer is not None:
             return answered(answer, replayed=False)
         await idempotency.release(deps, row.id)
@@ -102,6 +101,15 @@ async def _answer(
     except DatabaseUnavailable:
         log.warning("answer not read in time", refund_id=row.id)
     return accepted(refunds.snapshot(row), f"/v1/refunds/{row.id}")
+
+
+async def _refused(refund_id: str, result: RefundAnswer | None, deps: ApiDependencies) -> Refusal | None:
+    """Why the workflow refused, if it did; from the row where its answer was lost with the request that waited."""
+    if result is not None:
+        return None if result.refused is None else Refusal(result.refused)
+    row = await deps.database.read(refunds.load, refund_id)
+    is_refusal = row.status == RefundStatus.FAILED and row.status_reason in set(Refusal)
+    return Refusal(row.status_reason) if is_refusal else None
 
 
 def _refusal(request: Request, refund_id: str, code: Refusal) -> Replay:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row
 from temporalio.client import Client
 
 from corridor.runtime import metrics
+from corridor.runtime.crash import crash_point
 from corridor.storage import events, webhook_deliveries
 from corridor.storage.database import Database
 from corridor.storage.relay_turns import Job, is_mine
@@ -50,6 +51,7 @@ class Dispatcher:
         dispatched = 0
         if await self._database.read(events.undispatched, 1):
             events_sent = await self._database.write(dispatch, self._clock(), EVENTS_BATCH)
+            crash_point("delivery.created")
             for event in events_sent:
                 _count(event)
             dispatched = len(events_sent)
@@ -61,6 +63,7 @@ class Dispatcher:
             return 0
         outcomes = await asyncio.gather(*map(self._start_one, rows), return_exceptions=True)
         started = [row.id for row, failure in zip(rows, outcomes, strict=True) if failure is None]
+        crash_point("delivery.started")
         if started:
             await self._database.write(webhook_deliveries.mark_started, started, self._clock())
         if failures := [failure for failure in outcomes if failure is not None]:

@@ -45,6 +45,7 @@ class InboxRouter:
         if not await self._database.read(inbox_routing.is_due, now):
             return 0
         taken = await self._database.write(inbox_routing.take_due, now, BATCH)
+        crash_point("webhook.taken")
         await each(taken, self._route)
         return len(taken)
 

@@ -37,9 +37,9 @@ class OrphanStarter:
 
     async def turn(self) -> int:
         """Returns how many starts were asked for; 0 at the end of a sweep."""
-        before = self._clock() - PATIENCE
-        orphans = await self._database.read(unstarted_payments, before, self._last_payment, BATCH)
-        refunds = await self._database.read(unstarted_refunds, before, self._last_refund, BATCH)
+        now = self._clock()
+        orphans = await self._database.read(unstarted_payments, now, PATIENCE, self._last_payment, BATCH)
+        refunds = await self._database.read(unstarted_refunds, now, PATIENCE, self._last_refund, BATCH)
         # Moved on before the starts: a failing one is met again in the next sweep, not in the next turn.
         self._last_payment = orphans[-1].id if len(orphans) == BATCH else ""
         self._last_refund = refunds[-1].id if len(refunds) == BATCH else ""

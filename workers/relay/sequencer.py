@@ -6,6 +6,7 @@ what lets readers page by position without ever skipping one.
 
 from sqlalchemy import Connection, select
 
+from corridor.runtime.crash import crash_point
 from corridor.storage import events
 from corridor.storage.database import Database
 from corridor.storage.relay_turns import Job, is_mine
@@ -24,7 +25,9 @@ class Sequencer:
         """Returns how many events were placed. Looks first, because on SQLite only one may write at a time."""
         if not await self._database.read(_is_waiting):
             return 0
-        return await self._database.write(place, BATCH)
+        placed = await self._database.write(place, BATCH)
+        crash_point("events.placed")
+        return placed
 
 
 def place(connection: Connection, limit: int) -> int:
