@@ -37,9 +37,10 @@ from workflows.webhook_delivery import WebhookDeliveryWorkflow
 WORKFLOWS: tuple[type, ...] = (PaymentWorkflow, RefundWorkflow, SettlementWorkflow, WebhookDeliveryWorkflow)
 
 
-def utc_now() -> datetime:
-    """The clock of every process."""
-    return datetime.now(UTC)
+def clock_of(settings: Settings) -> Callable[[], datetime]:
+    """The clock of a process; a setting of the sandbox mode sets it wrong, to prove that nothing depends on it."""
+    offset = timedelta(seconds=settings.clock_offset_seconds)
+    return lambda: datetime.now(UTC) + offset
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,22 @@ class Wiring:
 
 def build(settings: Settings) -> Wiring:
     """Read the settings into adapters and databases; connects to nothing yet."""
+    clock = clock_of(settings)
     stripe = StripeProvider(
         base_url=settings.stripe_address,
         secret_key=settings.stripe_secret_key,
         webhook_secrets=[settings.stripe_webhook_secret],
-        clock=utc_now,
+        clock=clock,
         call_timeout_seconds=settings.provider_timeout_seconds,
     )
-    liquidity = _liquidity(settings)
+    liquidity = _liquidity(settings, clock)
     rates = EcbRates(max_age_days=settings.rate_max_age_hours // 24)
     edge = Edge(
         database=Database(settings.database),
         providers=Registry([stripe]),
         desk=Desk(liquidity, rates, Market(settings.market_day), settings.quote_deadline_seconds),
         policies=policy.shipped(),
-        now=utc_now,
+        now=clock,
         lock_seconds=settings.quote_lock_seconds,
         settle_within=timedelta(days=settings.settle_within_days),
     )
@@ -89,10 +91,10 @@ def build(settings: Settings) -> Wiring:
     )
 
 
-def _liquidity(settings: Settings) -> tuple[HttpLiquidityProvider, ...]:
+def _liquidity(settings: Settings, clock: Callable[[], datetime]) -> tuple[HttpLiquidityProvider, ...]:
     base = settings.liquidity_address
     return tuple(
-        HttpLiquidityProvider(name, f"{base}/{name}", clock=utc_now) for name in settings.liquidity_providers
+        HttpLiquidityProvider(name, f"{base}/{name}", clock=clock) for name in settings.liquidity_providers
     )
 
 

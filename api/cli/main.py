@@ -10,7 +10,10 @@ from typing import Annotated
 
 import typer
 
+from api.cli import disaster_commands, history_commands
 from api.cli.exit_codes import ExitCode
+from api.cli.options import AsJson, DataDir
+from api.cli.options import given as _given
 from corridor.runtime.refused import SettingsRefused
 
 # No pretty tracebacks: they print local variables, and those hold secrets.
@@ -30,9 +33,9 @@ app.add_typer(operator, name="operator")
 app.add_typer(ledger, name="ledger")
 app.add_typer(history, name="history")
 app.add_typer(keys, name="keys")
+deploy = typer.Typer(help="Builds of the workers.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(deploy, name="deploy")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Default: CORRIDOR_DATA_DIR, else ./var.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535)]
 
 
@@ -52,6 +55,9 @@ def up(
         str | None, typer.Option(help="YYYY-MM-DD or `newest`: use that day's rates as if it were today.")
     ] = None,
     no_sandbox: Annotated[bool, typer.Option("--no-sandbox", help="Talk to real providers only.")] = False,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Without workers and API: nothing moves, a restore can be checked.")
+    ] = False,
 ) -> None:
     """Run the whole stack on this machine until Ctrl-C.
 
@@ -74,7 +80,8 @@ def up(
             given["market_day"] = command.market_day(market_day)
         except ValueError:
             raise typer.BadParameter("a day is written YYYY-MM-DD, or `newest`") from None
-    raise typer.Exit(command.run({k: v for k, v in given.items() if v is not None}, sandbox=not no_sandbox))
+    wanted = {k: v for k, v in given.items() if v is not None}
+    raise typer.Exit(command.run(wanted, sandbox=not no_sandbox, hold=hold))
 
 
 @app.command()
@@ -130,6 +137,43 @@ def resume(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     raise typer.Exit(command.run(_given(data_dir), as_json=as_json))
 
 
+@app.command()
+def timeline(
+    payment: Annotated[str, typer.Argument(help="A payment's id, pay_….")],
+    at: Annotated[
+        str | None, typer.Option(help="An event's number or id: how the payment stood after it.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell one payment's story in order, with what caused each step; with --at, exactly as it was then.
+
+    Example: corridor timeline pay_01k8… --at 3
+    """
+    from api.cli import timeline as command
+
+    raise typer.Exit(command.run(_given(data_dir), payment, at, as_json=as_json))
+
+
+@app.command()
+def whatif(
+    policy: Annotated[
+        Path, typer.Option(help="TOML with sections risk, limits, fx, retry; or a risk policy.")
+    ],
+    since: Annotated[str, typer.Option(help="2026-11-01, 2026-11-01T08:00Z, or an age: 90m, 24h, 7d.")],
+    until: Annotated[str | None, typer.Option(help="The same; default: now.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay recorded decisions under a changed policy: what would have changed, per payment and in money.
+
+    Nothing is sent or written. Example: corridor whatif --policy tighter.toml --since 7d
+    """
+    from api.cli import whatif as command
+
+    raise typer.Exit(command.run(_given(data_dir), policy, since, until, as_json=as_json))
+
+
 @merchant.command("create")
 def merchant_create(
     name: Annotated[str, typer.Argument(help="As buyers know the shop.")],
@@ -169,22 +213,70 @@ def ledger_verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     raise typer.Exit(command.verify_ledger(_given(data_dir), as_json=as_json))
 
 
-@history.command("replay")
-def history_replay(
-    directory: Annotated[
-        Path | None, typer.Argument(help="JSON histories; default: those of the server.")
+@ledger.command("rebuild")
+def ledger_rebuild(
+    archive: Annotated[
+        Path | None, typer.Option("--from", help="An archive of histories; default: Temporal itself.")
     ] = None,
-    query: Annotated[str, typer.Option(help="Visibility query that selects histories of the server.")] = "",
+    into: Annotated[
+        str | None,
+        typer.Option(help="An empty database's URL, or a new file; default: one that is not kept."),
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Hold it against the live database.")] = True,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay histories against the workflow code of this build, before it is deployed.
+    """Make the ledger and the read models again from histories alone, and name every row that differs.
 
-    Example: corridor history replay --query 'ExecutionStatus="Running"'
+    Example: corridor ledger rebuild --from ./history-archive --into ./rebuilt.db
     """
-    from api.cli import history as command
+    from api.cli import rebuild as command
 
-    raise typer.Exit(command.replay_all(_given(data_dir), directory, query, as_json=as_json))
+    wanted = command.Wanted(archive, into, compares=compare)
+    raise typer.Exit(command.run(_given(data_dir), wanted, as_json=as_json))
+
+
+@deploy.command("status")
+def deploy_status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show every build, what is still pinned to it, and whether its workers may stop.
+
+    Example: corridor deploy status --json
+    """
+    from api.cli import deploy as command
+
+    raise typer.Exit(command.status(_given(data_dir), as_json=as_json))
+
+
+@deploy.command("promote")
+def deploy_promote(
+    build: Annotated[str | None, typer.Option(help="Default: the build of this code.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Skip the replay, and missing workers of a queue.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Let new payments begin on a build; replays first what would go over to it in flight.
+
+    Payments under way stay on the build they began on. Example: corridor deploy promote
+    """
+    from api.cli import deploy as command
+
+    raise typer.Exit(command.promote(_given(data_dir), build, force=force))
+
+
+@deploy.command("adopt")
+def deploy_adopt(
+    from_build: Annotated[str, typer.Argument(help="The build whose workers are gone.")],
+    force: Annotated[bool, typer.Option("--force", help="Although its workers were seen lately.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Move payments pinned to a build that is gone to this one, if their histories replay on it.
+
+    Example: corridor deploy adopt 3f2a9c0d1b7e
+    """
+    from api.cli import deploy as command
+
+    raise typer.Exit(command.adopt(_given(data_dir), from_build, force=force))
 
 
 @keys.command("new")
@@ -198,8 +290,11 @@ def keys_new(data_dir: DataDir = None) -> None:
     raise typer.Exit(command.rotate(_given(data_dir)))
 
 
-def _given(data_dir: Path | None) -> dict[str, Path]:
-    return {} if data_dir is None else {"data_dir": data_dir}
+history.command("export")(history_commands.export)
+history.command("verify-archive")(history_commands.verify_archive)
+history.command("replay")(history_commands.replay)
+app.command("restore-check")(disaster_commands.restore_check)
+app.command("drill")(disaster_commands.drill)
 
 
 def main() -> None:

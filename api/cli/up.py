@@ -39,8 +39,12 @@ def rates_in_force(loaded: Settings, now: datetime) -> str:
     return f"market day: today; the newest installed rates are of {newest}"
 
 
-def run(given: Mapping[str, object], *, sandbox: bool) -> ExitCode:
-    """Start, report, wait for a signal, stop."""
+HELD = ("sandbox",)
+"""What runs beside Temporal when nothing of ours may move: the provider is not ours."""
+
+
+def run(given: Mapping[str, object], *, sandbox: bool, hold: bool = False) -> ExitCode:
+    """Start, report, wait for a signal, stop. `hold`: without workers and API, for work on the installation."""
     asked_to_stop = threading.Event()
     starting = True
 
@@ -53,7 +57,7 @@ def run(given: Mapping[str, object], *, sandbox: bool) -> ExitCode:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     loaded = settings.load(**given)
-    stack = Stack(loaded, sandbox=sandbox, say=output.talk)
+    stack = Stack(loaded, sandbox=sandbox, say=output.talk, only=HELD if hold else None)
     try:
         stack.start()
         starting = False

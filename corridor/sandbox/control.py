@@ -20,6 +20,13 @@ class ClockAdvance(BaseModel):
     advance_seconds: int = Field(ge=0)
 
 
+class TokenFaults(BaseModel):
+    """Whether the faults named in test tokens are met."""
+
+    model_config = ConfigDict(extra="forbid")
+    in_force: bool
+
+
 class WebhookEndpoint(BaseModel):
     """Where Stripe events go from now on."""
 
@@ -60,6 +67,12 @@ def _add_fault_routes(router: APIRouter, stripe: StripeSandbox) -> None:
         if not removed:
             raise HTTPException(404, f"no fault rule {rule_id}")
         return {"removed": removed}
+
+    @router.put("/token_faults")
+    async def set_token_faults(wanted: TokenFaults) -> TokenFaults:
+        """Off: a token with a fault in its name is the plain one from now on, and until a restart."""
+        stripe.rules.token_faults_in_force = wanted.in_force
+        return wanted
 
     @router.get("/faults/fired")
     async def fired_faults() -> Document:

@@ -82,6 +82,9 @@ class Occasion:
 class FaultRules:
     """The rules now in force. They live in memory: a restarted sandbox is a healthy one."""
 
+    token_faults_in_force: bool = True
+    """Whether the faults that test tokens ask for are met; off, such a token is the plain one."""
+
     def __init__(self) -> None:
         self._rules: dict[str, FaultRule] = {}
         self._ids = itertools.count(1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from corridor.domain.money import Money
 from corridor.domain.quote import Quote
@@ -38,6 +38,8 @@ class Effect:
     state: str
     amount: Money
     looks: int = 0
+    is_answered: bool = True
+    """Whether the answer that decided it is stored, with what was seen."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,14 @@ class Returned:
 
 @dataclass(frozen=True)
 class Told:
-    """An event of one object; `position` is its place in the merchant's feed."""
+    """An event of one object, which became `status` by it; `position` is its place in the merchant's feed."""
 
     id: str
     merchant_id: str
     object_id: str
     sequence: int
     position: int | None
+    status: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ class Received:
     sequence: int
     is_verified: bool
     status: int
+    problem: str = ""
+    """Why the receiver refused the signature, in its own words."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,10 @@ class Evidence:
     batches: Mapping[str, Money]
     quotes: Mapping[str, Quote]
     deliveries: int
+    undelivered: frozenset[str]
+    """Ids of events whose webhook waits for a later attempt of its schedule."""
+    judged: frozenset[str]
+    """Ids of payments that a person declined or whose risk decision was no."""
     movements: tuple[Movement, ...]
     received: tuple[Received, ...]
 
@@ -132,7 +141,7 @@ async def gather(database: Database, sandbox: httpx.AsyncClient) -> Evidence:
     """Read everything. Our side is one snapshot."""
     ours = await database.read(_ours)
     ledger = await database.read(proof.verify)
-    movements = [_movement(row) async for row in _pages(sandbox, "/control/books")]
+    movements = [movement(row) async for row in _pages(sandbox, "/control/books")]
     received = [_received(row) async for row in _pages(sandbox, "/merchant/deliveries")]
     return Evidence(ledger=ledger, movements=tuple(movements), received=tuple(received), **ours)
 
@@ -167,7 +176,26 @@ def _ours(connection: Connection) -> Json:
             if row.payment_id is not None
         },
         "deliveries": len(connection.execute(select(tables.webhook_deliveries.c.id)).all()),
+        "undelivered": frozenset(connection.execute(_undelivered()).scalars()),
+        "judged": frozenset(_judged(connection)),
     }
+
+
+def _undelivered() -> Select[tuple[str]]:
+    deliveries = tables.webhook_deliveries
+    return select(deliveries.c.event_id).where(
+        deliveries.c.status == "pending", deliveries.c.next_attempt_at.is_not(None), deliveries.c.attempts > 0
+    )
+
+
+def _judged(connection: Connection) -> Iterator[str]:
+    decisions, reviews = tables.risk_decisions, tables.reviews
+    yield from connection.execute(
+        select(decisions.c.payment_id).where(decisions.c.decision == "decline")
+    ).scalars()
+    yield from connection.execute(
+        select(reviews.c.payment_id).where(reviews.c.decision == "decline")
+    ).scalars()
 
 
 def _postings(connection: Connection) -> Iterator[Posted]:
@@ -181,7 +209,8 @@ def _postings(connection: Connection) -> Iterator[Posted]:
 def _effects(connection: Connection) -> Iterator[Effect]:
     for row in connection.execute(select(tables.effects)):
         amount = Money(row.amount_minor, row.currency)
-        yield Effect(row.key, row.payment_id, row.operation, row.state, amount, len(row.looks))
+        is_answered = bool((row.answer or {}).get("evidence"))
+        yield Effect(row.key, row.payment_id, row.operation, row.state, amount, len(row.looks), is_answered)
 
 
 def _payments(connection: Connection) -> Iterator[Paid]:
@@ -215,10 +244,10 @@ def _events(connection: Connection) -> Iterator[Told]:
         places, places.c.event_id == tables.events.c.id
     )
     for row in connection.execute(query.order_by(tables.events.c.object_id, tables.events.c.sequence)):
-        yield Told(row.id, row.merchant_id, row.object_id, row.sequence, row.position)
+        yield Told(row.id, row.merchant_id, row.object_id, row.sequence, row.position, row.data["status"])
 
 
-def _movement(row: Json) -> Movement:
+def movement(row: Json) -> Movement:
     """Who caused a line: captures and refunds carry our key of their own, cancels only the request's key."""
     marks, kind = row["metadata"], row["effect"]
     key = {
@@ -241,4 +270,5 @@ def _received(row: Json) -> Received:
         sequence=event.get("sequence", 0),
         is_verified=row["verified"],
         status=row["status"],
+        problem=row["problem"] or "",
     )

@@ -128,10 +128,16 @@ class Shop:
 
 
 def _asks_for_repeat(answer: httpx.Response) -> bool:
-    """Every 5xx, also one that is no problem document: a server that is going down is cut off in mid-answer."""
+    """Every 5xx, and every refusal that is no problem document: those were made where the connection broke, not by us."""
     if answer.status_code < 400:
         return False
-    return answer.status_code == 429 or answer.status_code >= 500 or answer.json().get("retry") == "same_key"
+    if (
+        answer.status_code == 429
+        or answer.status_code >= 500
+        or "json" not in answer.headers.get("content-type", "")
+    ):
+        return True
+    return bool(answer.json().get("retry") == "same_key")
 
 
 def _pause(answer: httpx.Response) -> float:

@@ -172,7 +172,11 @@ class StripeApi:
 
     def _bad_luck(self, call: Call, prepared: Prepared) -> Misfortune:
         claimed = self.stripe.rules.claim(Occasion(call.operation.name, call.key or "", prepared.metadata))
-        by_token = [] if prepared.token is None else token_faults(prepared.token, call.operation.name)
+        by_token = (
+            token_faults(prepared.token, call.operation.name)
+            if prepared.token is not None and self.stripe.rules.token_faults_in_force
+            else []
+        )
         fresh = [("token", fault) for fault in by_token if fault.kind not in prepared.fired]
         return Misfortune([*claimed, *(fresh if prepared.stored is None else [])])
 

@@ -1,0 +1,60 @@
+"""The commands for disasters and for practising them, as `corridor` offers them; the work is imported when one runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli.options import AsJson, DataDir, given
+
+
+def restore_check(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make again what is proven; stop the workers first.")
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Age (90m, 24h, 7d) or time; default: ten minutes before the database's newest event."
+        ),
+    ] = None,
+    query: Annotated[str, typer.Option(help="Visibility query that narrows which workflows are read.")] = "",
+    archive: Annotated[
+        Path | None, typer.Option(help="Also the exported histories in this directory.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a database that was restored with the histories and the providers' books, and list what it lacks.
+
+    For the day the database came back older. Example: corridor restore-check --repair --json
+    """
+    from api.cli import restore_check as command
+    from api.cli.history import moment_of
+
+    wanted = command.Wanted(repair, moment_of(since), query, archive)
+    raise typer.Exit(command.run(given(data_dir), wanted, as_json=as_json))
+
+
+def drill(
+    scenario: Annotated[
+        str, typer.Option(help="all, kill-everything, temporal-lost, database-restored or database-lost.")
+    ] = "all",
+    payments: Annotated[int, typer.Option(min=20, help="How many, for each disaster.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same payments.")] = 1,
+    report: Annotated[
+        Path | None, typer.Option(help="Keep drill.html and drill.json in this directory.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Strike a running installation of its own with payments in flight, recover it, and measure what it cost.
+
+    Example: corridor drill --scenario database-restored --report ./drill
+    """
+    from api.cli.drill import command
+
+    try:
+        scenarios = command.chosen(scenario)
+    except ValueError:
+        raise typer.BadParameter(f"there is no disaster called {scenario}") from None
+    raise typer.Exit(command.run(scenarios, payments, seed, report, as_json=as_json))

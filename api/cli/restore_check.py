@@ -1,0 +1,101 @@
+"""`corridor restore-check`: the database came back older than the world; list what it lacks, repair what is proven."""
+
+import asyncio
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from temporalio.service import RPCError
+
+from api.cli import output
+from api.cli.exit_codes import ExitCode
+from api.cli.history import open_archive
+from corridor.runtime import client as temporal_client
+from corridor.runtime import settings
+from corridor.runtime.settings import Settings
+from corridor.storage.database import DatabaseUnavailable
+from workers import wiring
+from workers.recovery.archive import ArchiveDamaged
+from workers.recovery.gaps import Findings
+from workers.recovery.rebuild_compare import NOT_DERIVABLE
+from workers.recovery.restore_check import Check
+
+SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the operator asked for. `archive`: also histories exported there, which the server has not any more."""
+
+    is_repair: bool
+    since: datetime | None = None
+    query: str = ""
+    archive: Path | None = None
+
+
+def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCode:
+    """Success when nothing is missing any more; what a person must look at is a failure."""
+    try:
+        findings = asyncio.run(check(settings.load(**given), wanted))
+    except DatabaseUnavailable as error:
+        output.talk(f"corridor: the database cannot be reached: {error}; nothing was compared")
+        return ExitCode.UNAVAILABLE
+    except ArchiveDamaged as damaged:
+        output.talk(
+            f"corridor: the archive is damaged: {damaged}; what was found before is repaired, run again"
+        )
+        return ExitCode.FAILURE
+    except (RPCError, RuntimeError) as error:
+        output.talk(f"corridor: Temporal cannot be reached: {error}; nothing was compared")
+        return ExitCode.UNAVAILABLE
+    output.document(document(findings)) if as_json else _tell(findings)
+    is_open = findings.left or (findings.provable and not findings.repaired)
+    return ExitCode.FAILURE if is_open else ExitCode.OK
+
+
+async def check(loaded: Settings, wanted: Wanted) -> Findings:
+    """One run against the installation that these settings describe."""
+    wired = wiring.build(loaded)
+    try:
+        client = await temporal_client.connect(loaded)
+        archive = None if wanted.archive is None else open_archive(loaded, wanted.archive)
+        asked = Check(wired.edge, client, wanted.since, wanted.query, archive)
+        return await asked.run(is_repair=wanted.is_repair)
+    finally:
+        await wired.close()
+
+
+def document(findings: Findings) -> dict[str, object]:
+    """The findings as one JSON document."""
+    return {
+        "histories": findings.histories,
+        "repaired": findings.repaired,
+        "counts": Counter(gap.kind for gap in findings.gaps),
+        "gaps": [dataclasses.asdict(gap) | {"provable": gap.is_provable} for gap in findings.gaps],
+        "stopped": findings.stopped,
+        "in_no_history": dict(NOT_DERIVABLE),
+    }
+
+
+def _tell(findings: Findings) -> None:
+    for gap in findings.left:
+        output.line(f"NEEDS YOU  {gap}")
+    for gap in findings.provable[:SHOWN]:
+        output.line(f"{'repaired' if findings.repaired else 'missing '}   {gap}")
+    if len(findings.provable) > SHOWN:
+        output.line(f"… and {len(findings.provable) - SHOWN} more; --json lists all")
+    for workflow_id in findings.stopped:
+        output.line(f"stopped    {workflow_id}")
+    counts = Counter(str(gap.kind) for gap in findings.gaps)
+    output.pairs(
+        {"histories read": str(findings.histories), **{kind: str(n) for kind, n in sorted(counts.items())}}
+    )
+    if findings.gaps:
+        output.talk(f"in no history, and as old as the backup: {', '.join(NOT_DERIVABLE)}")
+    if not findings.gaps:
+        output.talk("the database knows all that the histories and the providers tell")
+    elif findings.provable and not findings.repaired:
+        output.talk("nothing was changed; --repair makes again what is proven (stop the workers first)")

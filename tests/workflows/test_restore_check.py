@@ -1,0 +1,314 @@
+"""The database came back older: from every moment of a payment's life it is brought up again, row for row.
+
+Each scenario runs to its end while the database is copied before every transaction. Then each copy is repaired beside
+the histories and the provider's books, and must equal the database that was never lost, ids and answers included.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select
+
+from activities.contracts import Executed
+from corridor.domain.accepted import Asked, NewPayment
+from corridor.domain.money import Money
+from corridor.domain.payment import CaptureMethod, Status
+from corridor.ledger import proof
+from corridor.storage import events, idempotency, payments
+from corridor.storage.idempotency import Claim, Replay
+from corridor.storage.tables import event_positions, merchants, settlement_batches
+from tests.workflows.earlier import copy_of, copying, empty, on, rows
+from tests.workflows.world import World, now
+from workers.recovery import reading
+from workers.recovery.gaps import Findings, GapKind
+from workers.recovery.restore_check import Check
+from workflows import names
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ASKED = Asked(idempotency_key="order-7781", fingerprint="f" * 64)
+
+
+async def asked_for(here: World, **changes: Any) -> Any:
+    """A payment accepted as the API does it, its request's key claimed in the same transaction."""
+    new = here.order(asked=ASKED, **changes)
+    await here.database.write(_accept, new)
+    await here.start(new.id)
+    return await here.payment(new.id)
+
+
+def _accept(connection: Connection, new: NewPayment) -> None:
+    at = now()
+    idempotency.claim(connection, new.merchant_id, ASKED.idempotency_key, ASKED.fingerprint, new.id, at)
+    payments.accept(connection, new, at)
+
+
+async def pays_and_settles(here: World) -> None:
+    payment = await asked_for(here)
+    await here.settle()
+    await here.until(payment.id, "settled")
+
+
+async def captures_and_refunds(here: World) -> None:
+    payment = await asked_for(here, capture_method=CaptureMethod.MANUAL)
+    await here.capture(payment.id, 8_000)
+    await here.refund(payment.id, 2_000)
+    await here.settle()
+    await here.until(payment.id, "settled")
+    await here.refund(payment.id, 1_000)
+
+
+async def is_challenged_and_canceled(here: World) -> None:
+    payment = await here.pay("pm_card_authenticationRequired")
+    await here.cancel(payment.id)
+    await here.pay("pm_card_authenticationRequired")
+
+
+async def is_declined(here: World) -> None:
+    await here.pay("pm_card_chargeDeclined")
+
+
+async def is_reviewed_and_voided(here: World) -> None:
+    payment = await here.authorize(amount=Money(600_000, "EUR"))
+    await here.decide(payment.id, "approve")
+    await here.until(payment.id, "authorized")
+    await here.cancel(payment.id)
+    other = await here.pay(amount=Money(600_000, "EUR"))
+    await here.decide(other.id, "decline")
+    await here.until(other.id, "failed")
+
+
+async def times_out_after_the_effect(here: World) -> None:
+    payment_id = await here.accept("pm_card_visa_sandbox_timeoutAfterEffect")
+    await here.start(payment_id)
+    await here.until(payment_id, "captured")
+
+
+SCENARIOS = (
+    pays_and_settles,
+    captures_and_refunds,
+    is_challenged_and_canceled,
+    is_declined,
+    is_reviewed_and_voided,
+    times_out_after_the_effect,
+)
+
+
+async def check(here: World, edge: Any, begun: str, *, is_repair: bool) -> Findings:
+    """The command's own run, on the workflows of this test alone."""
+    query = f'StartTime >= "{begun}"'
+    return await Check(edge, here.client, query=query).run(is_repair=is_repair)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: it.__name__)
+async def test_from_every_moment_the_database_is_brought_up_row_for_row(
+    here: World, tmp_path: Path, scenario: Callable[[World], Awaitable[None]]
+) -> None:
+    begun = now().isoformat()
+    with copying(here, tmp_path) as copies:
+        await scenario(here)
+    ended = await here.database.read(rows)
+    theirs = (await here.control.get("/control/books", params={"limit": 1000})).json()["data"]
+    found = 0
+    for url in copies.urls:
+        async with on(here, url) as edge:
+            repaired = await check(here, edge, begun, is_repair=True)
+            assert repaired.left == [], "; ".join(map(str, repaired.left))
+            found += len(repaired.provable)
+            again = await edge.database.read(rows)
+            for table, wanted in ended.items():
+                assert again[table] == wanted, (table, url)
+            assert (await edge.database.read(proof.verify)).holds
+            second = await check(here, edge, begun, is_repair=False)
+            assert second.gaps == [], [str(gap) for gap in second.gaps]
+    assert found > len(copies.urls)
+    assert (await here.control.get("/control/books", params={"limit": 1000})).json()["data"] == theirs
+
+
+async def test_a_repeated_request_finds_its_first_payment_after_the_repair(
+    here: World, tmp_path: Path
+) -> None:
+    begun = now().isoformat()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    payment = await asked_for(here)
+    first = await here.database.read(_repeat, here.merchant_id)
+    async with on(here, before) as edge:
+        await check(here, edge, begun, is_repair=True)
+        again = await edge.database.read(_repeat, here.merchant_id)
+    assert isinstance(again, Replay)
+    assert again == first
+    assert payment.id in again.body
+
+
+async def test_a_request_that_was_accepted_again_after_the_restore_needs_a_person(
+    here: World, tmp_path: Path
+) -> None:
+    begun = now().isoformat()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    first = await asked_for(here)
+    async with on(here, before) as edge:
+        second = here.order(asked=ASKED)
+        await edge.database.write(_accept, second)
+        found = await check(here, edge, begun, is_repair=True)
+        assert [(gap.kind, gap.object_id) for gap in found.left] == [(GapKind.KEY_TAKEN, first.id)]
+        assert second.id in found.left[0].found
+        assert (await edge.database.read(payments.load, first.id)).status == "captured"
+
+
+async def test_without_its_merchant_nothing_is_made_and_nothing_is_stopped(
+    here: World, tmp_path: Path
+) -> None:
+    begun = now().isoformat()
+    payment = await here.pay()
+    async with on(here, await empty(tmp_path / "empty.db")) as edge:
+        found = await check(here, edge, begun, is_repair=True)
+        assert [(gap.kind, gap.object_id) for gap in found.left] == [(GapKind.MERCHANT, payment.id)]
+        assert found.stopped == []
+        assert await edge.database.read(payments.find, payment.id) is None
+
+
+async def test_a_database_that_tells_another_story_is_not_written_over_and_its_workflow_is_stopped(
+    here: World, tmp_path: Path
+) -> None:
+    begun = now().isoformat()
+    payment = await here.authorize()
+    other = copy_of(here.database.url, tmp_path / "other.db")
+    await here.capture(payment.id)
+    async with on(here, other) as edge:
+        await edge.database.write(_end_it_otherwise, payment.id)
+        found = await check(here, edge, begun, is_repair=True)
+        assert [gap.kind for gap in found.left] == [GapKind.DIVERGED], list(map(str, found.gaps))
+        assert found.stopped == [f"payment-{payment.id}"]
+        assert (await edge.database.read(payments.load, payment.id)).status == "canceled"
+        assert (await edge.database.read(proof.verify)).postings == 0
+
+
+async def test_what_an_older_build_did_not_tell_is_listed_and_not_guessed(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = now().isoformat()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    payment = await here.pay()
+    read = reading.read
+
+    async def told_less(*args: Any) -> reading.Reading:
+        told = await read(*args)
+        return replace(told, steps=tuple(map(_without_answer, told.steps)))
+
+    monkeypatch.setattr(reading, "read", told_less)
+    async with on(here, before) as edge:
+        found = await check(here, edge, begun, is_repair=False)
+        assert [gap.kind for gap in found.left] == [GapKind.DIVERGED]
+        assert f"{payment.id}:sale:1: what the provider answered" in found.left[0].found
+
+
+async def test_a_batch_whose_import_was_under_way_is_known_again(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = now().isoformat()
+    await here.pay()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    await here.settle()
+    read = reading.read
+
+    async def cut_off(*args: Any) -> reading.Reading:
+        told = await read(*args)
+        is_import = told.workflow_type == names.SETTLEMENT
+        return replace(told, steps=told.steps[:1], ending="running") if is_import else told
+
+    monkeypatch.setattr(reading, "read", cut_off)
+    async with on(here, before) as edge:
+        found = await check(here, edge, begun, is_repair=True)
+        assert GapKind.BATCH in [gap.kind for gap in found.gaps]
+        assert found.stopped == []
+        known = await edge.database.read(_batches)
+        assert known
+        assert {state for _, state in known} == {"importing"}
+
+
+async def test_places_in_the_feed_are_never_given_twice(here: World, tmp_path: Path) -> None:
+    begun = now().isoformat()
+    await here.pay()
+    await here.dispatch()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    await here.pay()
+    await here.dispatch()
+    ours = await here.database.read(places)
+    async with on(here, before) as edge:
+        known = await edge.database.read(places)
+        await check(here, edge, begun, is_repair=True)
+        while await edge.database.write(events.assign_positions, 100):
+            continue
+        theirs = await edge.database.read(places)
+    assert theirs.keys() == ours.keys(), "the same events, by the same ids"
+    assert {event: theirs[event] for event in known} == known
+    assert min(theirs[event] for event in theirs.keys() - known.keys()) > max(ours.values())
+
+
+async def test_what_others_did_at_the_provider_is_listed_and_not_touched(here: World) -> None:
+    begun = now().isoformat()
+    answer = await here.control.post(
+        "/stripe/v1/payment_intents",
+        data={"amount": "700", "currency": "eur", "payment_method": "pm_card_visa", "confirm": "true"},
+        headers={"authorization": "Bearer sk_test_corridor_sandbox"},
+    )
+    here.strangers += [("authorise", 700, "EUR"), ("capture", 700, "EUR")]
+    found = await check(here, here.wired.edge, begun, is_repair=True)
+    assert [(gap.kind, gap.object_id) for gap in found.gaps] == [(GapKind.STRANGER, answer.json()["id"])]
+
+
+async def test_a_database_of_the_other_kind_is_made_again_from_nothing_but_its_merchant(
+    here: World, postgres_database: str
+) -> None:
+    begun = now().isoformat()
+    await captures_and_refunds(here)
+    merchant = await here.database.read(_merchant)
+    async with on(here, postgres_database) as edge:
+        await edge.database.write(_write_merchant, merchant)
+        found = await check(here, edge, begun, is_repair=True)
+        assert found.left == [], "; ".join(map(str, found.left))
+        again, wanted = await edge.database.read(rows), await here.database.read(rows)
+        assert again["payments"] == wanted["payments"]
+        assert again["legs"] == wanted["legs"]
+        assert again["balances"] == wanted["balances"]
+        assert again["events"] == wanted["events"]
+        assert (await check(here, edge, begun, is_repair=False)).gaps == []
+
+
+def _repeat(connection: Connection, merchant_id: str) -> Claim | Replay:
+    """The merchant's first request, sent once more."""
+    key, fingerprint = ASKED.idempotency_key, ASKED.fingerprint
+    return idempotency.claim(connection, merchant_id, key, fingerprint, "pay_new", now())
+
+
+def _batches(connection: Connection) -> list[tuple[str, str]]:
+    found = connection.execute(select(settlement_batches.c.batch_id, settlement_batches.c.state))
+    return [(row.batch_id, row.state) for row in found]
+
+
+def _without_answer(step: reading.StepTaken) -> reading.StepTaken:
+    if not isinstance(step.result, Executed):
+        return step
+    return replace(step, result=step.result.model_copy(update={"answer": None, "stands": ()}))
+
+
+def _end_it_otherwise(connection: Connection, payment_id: str) -> None:
+    row = payments.lock(connection, payment_id)
+    payments.move(connection, row, "payment.canceled", now(), to=Status.CANCELED)
+
+
+def places(connection: Connection) -> dict[str, int]:
+    """The place of every event in the feed."""
+    found = connection.execute(select(event_positions.c.event_id, event_positions.c.position))
+    return {row.event_id: row.position for row in found}
+
+
+def _merchant(connection: Connection) -> dict[str, Any]:
+    return dict(connection.execute(select(merchants)).mappings().one())
+
+
+def _write_merchant(connection: Connection, values: dict[str, Any]) -> None:
+    connection.execute(insert(merchants).values(**values))

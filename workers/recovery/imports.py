@@ -1,0 +1,148 @@
+"""Settlement imports the database does not know: their reports' rows staged again, and their batches closed again.
+
+A charge whose payment is missing would be booked as nobody's money. So batches are closed only after every payment is
+itself again, and a closing counts only if it books exactly what it booked then. What no history imported is not a gap:
+the next import reads it from the provider, and staging a row twice changes nothing.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from activities import settlement_steps
+from activities.contracts import CLOSE_BATCH, FIND_BATCHES, IMPORT_PAGE, BatchClosed, BatchIn
+from corridor.domain.settlement import BadRow, SettlementBatch, SettlementLine
+from corridor.storage import settlement
+from corridor.storage.database import Database
+from corridor.storage.ledger_tables import postings
+from corridor.storage.tables import settlement_batches, settlement_lines
+from workers.recovery.gaps import Gap, GapKind
+from workers.recovery.reading import Reading, StepTaken
+
+_ADVICE = (
+    "a payment of this report is not repaired; settle that first, then the next import closes the report"
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of one batch that were staged together."""
+
+    provider: str
+    batch: SettlementBatch
+    lines: tuple[SettlementLine, ...]
+    bad_rows: tuple[BadRow, ...]
+    staged_at: datetime
+
+
+@dataclass
+class Imports:
+    """What the settlement histories tell: batches that were found, pages that were staged, and closings.
+
+    `blind` are imports under way whose batches no history names: they would look for rows that are not there.
+    """
+
+    batches: dict[tuple[str, str], SettlementBatch] = field(default_factory=dict)
+    pages: list[Page] = field(default_factory=list)
+    closings: list[StepTaken] = field(default_factory=list)
+    blind: list[Reading] = field(default_factory=list)
+
+    def add(self, reading: Reading) -> None:
+        """Take over what one import did. Pages of an older build, which named no rows, are left to the next import."""
+        for step in reading.of(FIND_BATCHES):
+            self.batches |= {(step.given.provider, it.batch_id): it for it in step.result.found}
+            if not reading.is_closed and len(step.result.found) < len(step.result.batch_ids):
+                self.blind.append(reading)
+        for step in reading.of(IMPORT_PAGE):
+            batch, told = self.batches.get((step.given.provider, step.given.batch_id)), step.result
+            if batch is not None and told.staged_at is not None:
+                page = Page(step.given.provider, batch, told.lines, told.bad_rows, told.staged_at)
+                self.pages.append(page)
+        self.closings += reading.of(CLOSE_BATCH)
+        self.pages.sort(key=lambda page: page.staged_at)
+        self.closings.sort(key=lambda step: step.at)
+
+    def stage_for(self, connection: Connection, payment_id: str) -> None:
+        """The rows about one payment, which its own settlement step needs."""
+        for page in self.pages:
+            lines = [line for line in page.lines if line.payment_id == payment_id]
+            if lines:
+                _stage(connection, page, lines, [])
+
+
+class _Other(Exception):
+    """The closing would book something else than it did."""
+
+
+async def catch_up(database: Database, imports: Imports, is_repair: bool) -> list[Gap]:
+    """Stage and close again; returns what of it the database did not know."""
+    gaps: list[Gap] = []
+    for (provider, batch_id), batch in imports.batches.items():
+        if not await database.read(_is_known, provider, batch_id):
+            gaps.append(Gap(GapKind.BATCH, batch_id, f"{batch.total}, whose import had begun"))
+            if is_repair:
+                await database.write(settlement.know_batch, provider, batch)
+    for page in imports.pages:
+        missing = await database.read(_missing_rows, page)
+        if missing:
+            gaps.append(Gap(GapKind.ROWS, page.batch.batch_id, f"{missing} rows"))
+            if is_repair:
+                await database.write(_stage, page, list(page.lines), list(page.bad_rows))
+    for step in imports.closings:
+        gaps += await _closed(database, step, is_repair)
+    return gaps
+
+
+def _stage(connection: Connection, page: Page, lines: list[SettlementLine], bad: list[BadRow]) -> None:
+    settlement.know_batch(connection, page.provider, page.batch)
+    settlement.stage(connection, page.provider, lines, bad, page.batch.batch_id, page.staged_at)
+
+
+def _is_known(connection: Connection, provider: str, batch_id: str) -> bool:
+    table = settlement_batches.c
+    query = select(table.batch_id).where(table.provider == provider, table.batch_id == batch_id)
+    return connection.execute(query).one_or_none() is not None
+
+
+def _missing_rows(connection: Connection, page: Page) -> int:
+    table = settlement_lines.c
+    query = select(table.line_id).where(
+        table.provider == page.provider, table.batch_id == page.batch.batch_id
+    )
+    known = set(connection.execute(query).scalars())
+    return len({it.line_id for it in page.lines} - known | {it.line_id for it in page.bad_rows} - known)
+
+
+async def _closed(database: Database, step: StepTaken, is_repair: bool) -> list[Gap]:
+    missing = await database.read(_missing_postings, step.given, step.result)
+    if missing and is_repair:
+        try:
+            await database.write(_close, step.given, step.result)
+        except _Other as other:
+            return [Gap(GapKind.DIVERGED, step.given.batch_id, str(other), _ADVICE)]
+    return [Gap(GapKind.POSTING, key, f"of report {step.given.batch_id}") for key in missing]
+
+
+def _missing_postings(connection: Connection, batch: BatchIn, closed: BatchClosed) -> list[str]:
+    """Keys of the postings that are not here; the batch's own id where only its being closed is not known."""
+    keys = [posting.key for posting in closed.postings]
+    known = set(connection.execute(select(postings.c.key).where(postings.c.key.in_(keys))).scalars())
+    absent = [key for key in keys if key not in known]
+    state = connection.execute(
+        select(settlement_batches.c.state).where(
+            settlement_batches.c.provider == batch.provider, settlement_batches.c.batch_id == batch.batch_id
+        )
+    ).scalar_one_or_none()
+    return absent or ([batch.batch_id] if state in (None, "importing") else [])
+
+
+def _close(connection: Connection, batch: BatchIn, then: BatchClosed) -> None:
+    """Raises `_Other`, and nothing is kept."""
+    if then.closed_at is None:
+        raise _Other("the history does not say when it was closed")
+    now = settlement_steps.close(connection, batch, [], then.closed_at)
+    made, was = ({it.key: it for it in closed.postings} for closed in (now, then))
+    differing = sorted(key for key in made.keys() | was.keys() if made.get(key) != was.get(key))
+    if differing:
+        raise _Other(f"row {differing[0]} would be booked otherwise than it was")

@@ -1,0 +1,193 @@
+"""Repair: one payment's rows, and its refunds', brought up to what their histories recorded; in one transaction.
+
+Nothing is assumed about clocks. Every recorded step says where it left its objects, down to the number of their last
+event, and a step counts as repeated only if it leaves them exactly there and made exactly the postings it made then;
+where steps of a payment and of its refunds compete, these numbers say which came first. So an event number never
+gets another meaning, and a difference is found and undone, never written over.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+from temporalio.exceptions import ApplicationError
+
+from activities import contracts, standing
+from activities.contracts import Declared, Standing
+from activities.edge import Edge
+from corridor.domain.failure import InvariantBroken, Refused
+from corridor.ledger import store
+from workers.recovery.gaps import Gap, GapKind
+from workers.recovery.picture import Picture, differences, look
+from workers.recovery.reading import Reading, StepTaken, UpdateSeen
+from workers.recovery.retake import NotTold, Retake
+from workers.recovery.rows_again import make_rows
+from workflows.messages import ReviewCommand, SettlementFact
+
+DIVERGED = (
+    "its workflow was stopped where it was ahead; compare `corridor timeline` with the provider's dashboard, then"
+    " `corridor resume` goes on from the database, looking up before it acts"
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A payment and its refunds: the readings of each one's runs, oldest first. The payment's may be gone."""
+
+    payment_id: str
+    payment: list[Reading] = field(default_factory=list)
+    refunds: dict[str, list[Reading]] = field(default_factory=dict)
+
+    @property
+    def object_ids(self) -> list[str]:
+        return [self.payment_id, *self.refunds]
+
+    @property
+    def readings(self) -> list[Reading]:
+        return [*self.payment, *(it for runs in self.refunds.values() for it in runs)]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A completed step of one object and the command or fact that led to it."""
+
+    object_id: str
+    step: StepTaken
+    cause: ReviewCommand | SettlementFact | None
+
+    @property
+    def moment(self) -> datetime:
+        """When it was, for trying the likelier order first; the numbers decide."""
+        result: Any = self.step.result
+        if isinstance(result, Declared):
+            return result.plan.declared_at
+        stands = getattr(result, "stands", ())
+        return getattr(result, "resolved_at", None) or (stands[-1].at if stands else self.step.at)
+
+
+class Differs(Exception):
+    """The step would leave other rows than it left then."""
+
+
+def repair(connection: Connection, family: Family, edge: Edge) -> list[Gap]:
+    """Take every recorded step the database does not know; returns the gaps there were. Undone by its caller's rollback."""
+    before = look(connection, family.object_ids)
+    made = make_rows(connection, family.payment_id, family.payment, family.refunds)
+    if any(not gap.is_provable and gap.kind is not GapKind.KEY_TAKEN for gap in made):
+        return made
+    trouble = _retake(connection, family, edge, before)
+    return [*made, *differences(before, look(connection, family.object_ids)), *trouble]
+
+
+def _retake(connection: Connection, family: Family, edge: Edge, before: Picture) -> list[Gap]:
+    retake = Retake(connection, edge, family.payment_id)
+    queues = [
+        [it for it in recorded(runs, object_id) if not _is_past(it, before)]
+        for object_id, runs in ((family.payment_id, family.payment), *family.refunds.items())
+    ]
+    while heads := sorted((queue for queue in queues if queue), key=lambda queue: queue[0].moment):
+        refusals = []
+        for queue in heads:
+            refusal = _try(connection, retake, queue[0], family.payment_id)
+            if refusal is None:
+                queue.pop(0)
+                break
+            refusals.append(f"{queue[0].step.name} of {queue[0].object_id}: {refusal}")
+        else:
+            return [Gap(GapKind.DIVERGED, family.payment_id, refusals[0], DIVERGED)]
+    return []
+
+
+def _is_past(it: Recorded, before: Picture) -> bool:
+    """The database knows a later event of everything this step touched, so it knows the step."""
+    stands = getattr(it.step.result, "stands", ())
+    return bool(stands) and all(stood.sequence < before.sequence(stood.object_id) for stood in stands)
+
+
+def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
+    """The completed steps of an object's runs in order, each with its cause."""
+    for reading in runs:
+        commands = [
+            update.argument
+            for update in reading.updates
+            if isinstance(update.argument, ReviewCommand) and not _was_refused(update)
+        ]
+        facts = {
+            signal.argument.line_id: signal.argument
+            for signal in reading.signals
+            if isinstance(signal.argument, SettlementFact)
+        }
+        for step in reading.steps:
+            if step.ending != "completed" or step.result is None:
+                continue
+            cause: ReviewCommand | SettlementFact | None = None
+            if step.name == contracts.DECIDE_REVIEW.name and commands:
+                cause = commands.pop(0)
+            elif step.name == contracts.SETTLE.name:
+                cause = facts.get(step.result.line_id or "")
+            yield Recorded(object_id, step, cause)
+
+
+def _was_refused(update: UpdateSeen) -> bool:
+    """A decision that came too late led to no step."""
+    return update.failure is not None or getattr(update.answer, "refused", None) is not None
+
+
+def _try(connection: Connection, retake: Retake, it: Recorded, payment_id: str) -> str | None:
+    """None when the step could be taken again exactly; else why not, with everything undone."""
+    point = connection.begin_nested()
+    try:
+        before = {stood.object_id: stood for stood in _standing(connection, it, payment_id)}
+        retake.take(it.object_id, it.step, it.cause)
+        _compare(connection, it, before, payment_id)
+    except (Differs, NotTold, Refused, InvariantBroken, ApplicationError, IntegrityError) as error:
+        point.rollback()
+        return str(error).partition("\n")[0] or type(error).__name__
+    point.commit()
+    return None
+
+
+def _standing(connection: Connection, it: Recorded, payment_id: str) -> tuple[Standing, ...]:
+    if it.object_id == payment_id:
+        return standing.of_payment(connection, payment_id)
+    return standing.of_refund(connection, payment_id, it.object_id)
+
+
+def _compare(connection: Connection, it: Recorded, before: dict[str, Standing], payment_id: str) -> None:
+    """Raises `Differs`. Of an object the step did not touch now, only its last event is compared: at the same event
+    the database may know more, the route and the rate, which have no event of their own."""
+    told = {stood.object_id: stood for stood in getattr(it.step.result, "stands", ())}
+    for now in _standing(connection, it, payment_id):
+        then = told.get(now.object_id)
+        was_changed = now != before[now.object_id]
+        if then is None:
+            if was_changed:
+                raise Differs(f"{now.object_id} would change, and the history does not say how")
+        elif now.sequence < then.sequence or (was_changed and now.sequence > then.sequence):
+            raise Differs(f"{now.object_id} would be at event {now.sequence}, it was at {then.sequence}")
+        elif now.sequence == then.sequence and (difference := _difference(as_kept(now), then, was_changed)):
+            raise Differs(f"{now.object_id}: {difference}")
+    for posting in getattr(it.step.result, "postings", ()):
+        if store.posting_by_key(connection, posting.key) != posting:
+            raise Differs(f"posting {posting.key} is another one")
+
+
+def as_kept(stood: Standing) -> Standing:
+    """As it comes out of a history: times are texts there."""
+    return Standing.model_validate_json(stood.model_dump_json())
+
+
+def _difference(now: Standing, then: Standing, with_row: bool) -> str:
+    """Empty for none."""
+    if (now.event, now.at) != (then.event, then.at):
+        return f"event {now.sequence} would be {now.event} of {now.at}, it was {then.event} of {then.at}"
+    columns = sorted(now.row.keys() | then.row.keys()) if with_row else []
+    differing = [
+        f"{name} would be {now.row.get(name)}, it was {then.row.get(name)}"
+        for name in columns
+        if now.row.get(name) != then.row.get(name)
+    ]
+    return ", ".join(differing)

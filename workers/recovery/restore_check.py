@@ -1,0 +1,249 @@
+"""Restore check: the database came back older than the world; find what it lacks, and make again what is proven.
+
+Three witnesses are heard: the workflow histories (what was decided and answered), the providers' reports and lists
+(what happened to the money), and the database itself (what it still knows). Checking is repairing and rolling back,
+so what the check lists is exactly what the repair does. Nothing is sent to a provider but questions.
+
+The histories' workflows that still run need no restart afterwards: a repaired database is where they left it.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.edge import Edge
+from corridor.providers.port import ListsEffects, LookUpFailed, PaymentProvider
+from corridor.runtime.histories import Run, from_server, query_since
+from corridor.storage import effects, events
+from corridor.storage.database import Database
+from corridor.storage.tables import events as event_table
+from workers.recovery import deliveries, reading
+from workers.recovery.archive import Archive
+from workers.recovery.gaps import Findings, Gap, GapKind
+from workers.recovery.imports import Imports
+from workers.recovery.imports import catch_up as importing_again
+from workers.recovery.picture import look
+from workers.recovery.reading import Reading, Sealed
+from workers.recovery.repair import Family, repair
+from workflows import names
+
+MARGIN = timedelta(minutes=10)
+"""Clocks and visibility may be this far behind what the newest event of the database says."""
+PLACED_AT_ONCE = 500
+LOOK_BACK = timedelta(days=30)
+"""How far a provider's own lists are read where nothing says how old the database is."""
+SPARE_PLACES = 1000
+"""Places left free in the merchants' feed beyond the events that are known to be lost."""
+
+_NO_KEY = "restore the key ring that sealed it; nothing is known of this payment until then"
+_STRANGER = "look in the provider's dashboard who made it; it is not touched from here"
+_ASK_LATER = "run this again when the provider answers"
+
+
+class _Undo(Exception):
+    """Carries what a transaction found out of its rollback."""
+
+    def __init__(self, gaps: list[Gap], lost_events: int) -> None:
+        super().__init__()
+        self.gaps = gaps
+        self.lost_events = lost_events
+
+
+@dataclass(frozen=True)
+class Check:
+    """One run of the command and all it stands on."""
+
+    edge: Edge
+    client: Client
+    since: datetime | None = None
+    """What closed before is not read; None: ten minutes before the newest event the database knows."""
+    query: str = ""
+    """A visibility query that narrows which workflows are read; empty: all."""
+    archive: Archive | None = None
+    """Exported histories, for runs the server does not have any more."""
+
+    @property
+    def database(self) -> Database:
+        return self.edge.database
+
+    async def run(self, *, is_repair: bool) -> Findings:
+        """Find every gap, and with `is_repair` close those that are provable. A second run finds nothing of these.
+
+        Raises `DatabaseUnavailable`, `RPCError`.
+        """
+        findings = Findings(repaired=is_repair)
+        since = self.since or await self.database.read(_newest, MARGIN)
+        imports = Imports()
+        families = await self._read_families(since, findings, imports)
+        behind, lost = await self._compare(families, imports, findings)
+        if is_repair:
+            await self._repair(behind, imports, lost)
+            findings.stopped = [it async for it in self._stop(behind, imports, findings)]
+        findings.gaps += await importing_again(self.database, imports, is_repair)
+        delivered = self._runs(since, names.WEBHOOK_DELIVERY)
+        findings.gaps += await deliveries.catch_up(self.database, delivered, is_repair)
+        findings.gaps += [gap async for gap in self._strangers(since, families)]
+        return findings
+
+    # --- what the histories say ------------------------------------------------------------------------------------
+
+    async def _read_families(
+        self, since: datetime | None, findings: Findings, imports: Imports
+    ) -> list[Family]:
+        """Payments with their refunds, oldest first."""
+        families: dict[str, Family] = {}
+        async for found in self._runs(since, names.PAYMENT, names.REFUND, names.SETTLEMENT):
+            findings.histories += 1
+            if isinstance(found, Gap):
+                findings.gaps.append(found)
+            elif found.workflow_type == names.SETTLEMENT:
+                imports.add(found)
+            elif found.workflow_type == names.PAYMENT:
+                families.setdefault(found.object_id, Family(found.object_id)).payment.append(found)
+            else:
+                payment_id = found.start.payment_id
+                family = families.setdefault(payment_id, Family(payment_id))
+                family.refunds.setdefault(found.object_id, []).append(found)
+        for family in families.values():
+            for runs in (family.payment, *family.refunds.values()):
+                runs.sort(key=lambda it: it.started_at)
+        return [families[payment_id] for payment_id in sorted(families)]
+
+    async def _runs(self, since: datetime | None, *types: str) -> AsyncIterator[Reading | Gap]:
+        """What runs, and what closed since then."""
+        of = " OR ".join(f'WorkflowType = "{name}"' for name in types)
+        query = f"({of}) AND ({self.query})" if self.query else f"({of})"
+        seen = set()
+        async for run in from_server(self.client, query_since(query, since)):
+            seen.add(run.run_id)
+            yield await self._read(run)
+        if self.archive is None:
+            return
+        async for run in self.archive.runs(since):
+            if run.run_id not in seen:
+                found = await self._read(run)
+                if isinstance(found, Gap) or found.workflow_type in types:
+                    yield found
+
+    async def _read(self, run: Run) -> Reading | Gap:
+        try:
+            return await reading.read(run.history, self.client.data_converter, run.run_id)
+        except Sealed as sealed:
+            return Gap(GapKind.SEALED, run.workflow_id, str(sealed), _NO_KEY)
+
+    # --- what the database lacks -----------------------------------------------------------------------------------
+
+    async def _compare(
+        self, families: list[Family], imports: Imports, findings: Findings
+    ) -> tuple[list[Family], int]:
+        """Repair each payment and roll it back; returns those with gaps and how many events were lost in all."""
+        behind, lost = [], 0
+        for family in families:
+            try:
+                await self.database.write(self._and_undo, family, imports)
+            except _Undo as undone:
+                findings.gaps += undone.gaps
+                lost += undone.lost_events
+                if undone.gaps:
+                    behind.append(family)
+        return behind, lost
+
+    def _and_undo(self, connection: Connection, family: Family, imports: Imports) -> None:
+        before = look(connection, family.object_ids)
+        gaps = self._make_again(connection, family, imports)
+        reached = {
+            stood.object_id: stood.sequence
+            for it in family.readings
+            for step in it.steps
+            for stood in getattr(step.result, "stands", ())
+        }
+        known = sum(before.sequence(object_id) for object_id in reached)
+        lost = max(sum(reached.values()) - known, look(connection, family.object_ids).events - before.events)
+        raise _Undo(gaps, lost if gaps else 0)
+
+    def _make_again(self, connection: Connection, family: Family, imports: Imports) -> list[Gap]:
+        imports.stage_for(connection, family.payment_id)
+        return repair(connection, family, self.edge)
+
+    async def _repair(self, behind: list[Family], imports: Imports, lost: int) -> None:
+        """Each payment in a transaction of its own, so that a repair cut off goes on where it was."""
+        beyond = await self.database.read(events.last_position) + lost + SPARE_PLACES if lost else 0
+        for family in behind:
+            await self.database.write(self._for_good, family, imports, beyond)
+            beyond = 0  # the first place is beyond all that were given; those that follow come after it
+
+    def _for_good(self, connection: Connection, family: Family, imports: Imports, beyond: int) -> None:
+        self._make_again(connection, family, imports)
+        if beyond:
+            events.assign_positions(connection, PLACED_AT_ONCE, beyond)
+
+    async def _stop(self, behind: list[Family], imports: Imports, findings: Findings) -> AsyncIterator[str]:
+        """End the workflows of what could not be repaired: their next step would meet rows older than they know.
+
+        An import that is stopped is begun anew by its schedule.
+        """
+        for it in imports.blind:
+            if await self._terminate(it):
+                yield it.workflow_id
+        differing = {gap.object_id for gap in findings.gaps if gap.kind is GapKind.DIVERGED}
+        for family in behind:
+            for it in family.readings if family.payment_id in differing else ():
+                if not it.is_closed and await self._terminate(it):
+                    yield it.workflow_id
+
+    async def _terminate(self, it: Reading) -> bool:
+        handle = self.client.get_workflow_handle(it.workflow_id, run_id=it.run_id)
+        try:
+            await handle.terminate(
+                reason="restore-check: ahead of a database that could not be brought up to it"
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    # --- what the providers say ------------------------------------------------------------------------------------
+
+    def _providers(self) -> list[PaymentProvider]:
+        return [self.edge.providers[name] for name in self.edge.providers.names]
+
+    async def _strangers(self, since: datetime | None, families: list[Family]) -> AsyncIterator[Gap]:
+        """Effects in a provider's books that neither the database nor any history declared."""
+        declared = {key for family in families for it in family.readings for key in _declared(it)}
+        for provider in self._providers():
+            name = provider.capabilities.provider
+            if not isinstance(provider, ListsEffects):
+                continue
+            try:
+                seen = await provider.effects_since(since or self.edge.now() - LOOK_BACK)
+            except LookUpFailed as failed:
+                yield Gap(GapKind.UNREACHABLE, name, f"its books could not be read: {failed}", _ASK_LATER)
+                continue
+            for effect in seen:
+                key = effect.effect_key
+                if key not in declared and not await self.database.read(_is_known, key):
+                    yield Gap(
+                        GapKind.STRANGER,
+                        key or effect.provider_reference,
+                        f"{name}: {effect.what}",
+                        _STRANGER,
+                    )
+
+
+def _declared(it: Reading) -> set[str]:
+    plans = (getattr(step.result, "plan", None) for step in it.steps)
+    return {plan.effect_key for plan in plans if plan is not None}
+
+
+def _is_known(connection: Connection, key: str | None) -> bool:
+    return key is not None and effects.find(connection, key) is not None
+
+
+def _newest(connection: Connection, margin: timedelta) -> datetime | None:
+    newest: datetime | None = connection.execute(select(func.max(event_table.c.created_at))).scalar_one()
+    return None if newest is None else newest - margin
