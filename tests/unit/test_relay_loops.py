@@ -36,6 +36,14 @@ async def test_a_payment_nobody_started_is_started_with_the_apis_arguments(datab
     assert server.options[workflow_id]["static_summary"] == "100.00 EUR → CNY · DE→CN · order-7781"
 
 
+async def test_a_payment_from_an_api_whose_clock_is_ahead_does_not_wait_for_ours(database: Database) -> None:
+    ahead = rows.NOW + timedelta(minutes=4)
+    row = await database.write(rows.payment, await database.write(rows.merchant), ahead)
+    server = FakeTemporal()
+    assert await _starter(database, server, 0).turn() == 1
+    assert set(server.running) == {names.payment_workflow_id(row.id)}
+
+
 async def test_a_payment_whose_workflow_reported_itself_is_left_alone(database: Database) -> None:
     row = await database.write(rows.payment, await database.write(rows.merchant))
     await database.write(

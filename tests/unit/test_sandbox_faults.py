@@ -201,3 +201,12 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_faults_of_tokens_can_be_switched_off(stand: Stand) -> None:
+    stand.control("PUT", "/token_faults", json={"in_force": False})
+    try:
+        assert stand.pay("pm_card_visa_sandbox_error500", key="switched-off").status_code == 200
+    finally:
+        stand.control("PUT", "/token_faults", json={"in_force": True})
+    assert stand.pay("pm_card_visa_sandbox_error500", key="switched-on").status_code == 500

@@ -1,0 +1,136 @@
+"""The judgement at the end: every invariant, with the provider's own books as the oracle."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from api.cli.audit import promises, proofs
+from api.cli.audit.evidence import Evidence, Received, gather
+from api.cli.audit.histories import replay_all
+from api.cli.audit.proofs import Proof, proof
+from api.cli.demo import proofs as shop_proofs
+from api.cli.demo.shop import Sent, repeat_all
+from tests.chaos import leaks
+from tests.chaos.arrivals import SUBSCRIBERS
+from tests.chaos.clerk import Clerk
+from tests.chaos.faults.hostile import CANARY_CARD
+from tests.chaos.journal import Journal
+from tests.chaos.leaks import Sample
+from tests.chaos.liveness import LIMIT_SECONDS, Recovery
+from tests.chaos.shopping import Street
+from tests.chaos.stand import Stand
+from tests.chaos.watch import Watch
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a finished run left to be judged."""
+
+    stand: Stand
+    street: Street
+    clerk: Clerk
+    watch: Watch
+    journal: Journal
+    recovery: Recovery
+    samples: Mapping[str, Sample]
+
+
+async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
+    """Send every request once more, read both sides, replay every history, and prove."""
+    await run.watch.look()
+    sent = await repeat_all([*run.stand.shops.values(), *run.stand.operators])
+    evidence = await gather(run.stand.database, run.stand.sandbox)
+    histories = await replay_all(run.stand.settings)
+    names = {run.stand.keys.merchants[name]: name for name in SUBSCRIBERS}
+    told = [it for it in evidence.events if it.merchant_id in names]
+    ledger = evidence.ledger
+    found = (
+        proofs.postings_balance(ledger),
+        proofs.balances_are_folds(ledger),
+        proofs.seal_is_unbroken(ledger),
+        proofs.clearing_is_explained(ledger, evidence.refunds),
+        proofs.books_agree(evidence.movements, evidence.effects, evidence.postings),
+        proofs.fees_and_payouts_agree(evidence.movements, evidence.postings, evidence.batches),
+        promises.money_moved_within_limits(
+            evidence.movements, {it.key: it.payment_id for it in evidence.effects}
+        ),
+        promises.failures_are_proven(evidence.payments, evidence.effects, evidence.judged),
+        promises.steps_are_declared(evidence.events),
+        proofs.nothing_is_left_open(evidence.payments, evidence.refunds),
+        *_answers(run.street, sent, evidence),
+        proofs.events_have_no_gap(evidence.events, _sequences(evidence)),
+        proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
+        proofs.histories_replay(histories.replayed, _workflow_ids(evidence)),
+        watched(run.watch, run.journal.violations),
+        recovered(run.recovery),
+        leaks.nothing_grew(run.samples, leaks.sample(run.stand.pids())),
+        leaks.secrets_are_nowhere(_canaries(run.stand), run.stand.directories()),
+    )
+    return found, evidence
+
+
+def in_time(received: Sequence[Received]) -> tuple[Received, ...]:
+    """Without what a receiver refused for its time stamp alone: a worker with a wrong clock had signed it (F10).
+
+    It is sent again by the schedule, and what never arrived in time is missed by the proof all the same.
+    """
+    return tuple(it for it in received if it.is_verified or "timestamp" not in it.problem.lower())
+
+
+def _answers(street: Street, sent: Sequence[Sent], evidence: Evidence) -> Iterator[Proof]:
+    """What shops were told, against what exists."""
+    existing = {it.id for it in evidence.payments} | {it.id for it in evidence.refunds}
+    named: dict[str, set[str]] = {}
+    for request in _creating(street):
+        ids = {it.document["id"] for it in request.answers if it.status in (201, 202)}
+        if ids:
+            named[f"{request.shop.name} {request.key}"] = ids
+    yield promises.acknowledged_exist({key: it for key, ids in named.items() for it in ids}, existing)
+    yield promises.one_key_made_one_object(named, evidence.payments)
+    yield shop_proofs.repeats_are_equal(sent)
+    yield nobody_was_surprised(street)
+
+
+def _creating(street: Street) -> Iterator[Sent]:
+    for shop in street.shops.values():
+        yield from (it for it in shop.sent.values() if it.path in ("/v1/payments", "/v1/refunds"))
+
+
+def nobody_was_surprised(street: Street) -> Proof:
+    """No good request was refused as bad, none was answered with what its state does not allow, none had no answer."""
+    surprises = [it.surprise for it in street.orders if it.surprise]
+    silent = [
+        f"{it.arrival.id} ({it.payment_id}) gave up: {it.gave_up}" for it in street.orders if it.gave_up
+    ]
+    claim = "every order was answered, and only with what its state allows"
+    return proof(claim, len(street.orders), "orders", [*surprises, *silent])
+
+
+def watched(watch: Watch, violations: Sequence[str]) -> Proof:
+    claim = "sums, limits and transitions held at every look while faults were on"
+    notes = [f"{watch.steps_seen} steps seen", f"{watch.misses} looks met a database that was down"]
+    return proof(claim, watch.looks, "looks", violations, notes)
+
+
+def recovered(recovery: Recovery) -> Proof:
+    """Within L after the last fault, each payment that was open then had ended, or waited for others than us."""
+    late = [f"{payment_id} took {seconds} s" for payment_id, seconds in recovery.decided.items()
+            if seconds > LIMIT_SECONDS]  # fmt: skip
+    late += [f"{payment_id} was still {status} at the end" for payment_id, status in recovery.left.items()]
+    claim = f"{LIMIT_SECONDS:.0f} s after the last fault no payment waited for us"
+    return proof(claim, len(recovery.decided), "payments open then", late)
+
+
+def _sequences(evidence: Evidence) -> dict[str, int]:
+    return {it.id: it.sequence for it in evidence.payments} | {it.id: it.sequence for it in evidence.refunds}
+
+
+def _workflow_ids(evidence: Evidence) -> Iterator[str]:
+    yield from (f"payment-{payment.id}" for payment in evidence.payments)
+    yield from (f"refund-{refund.id}" for refund in evidence.refunds)
+
+
+def _canaries(stand: Stand) -> dict[str, str]:
+    """What was sent or is known, and must be at rest nowhere in clear."""
+    keys = {f"the API key of {name}": key for name, key in stand.keys.api_keys.items()}
+    return {"the card number": CANARY_CARD, "the provider's secret key":
+            stand.settings.stripe_secret_key.get_secret_value(), **keys}  # fmt: skip

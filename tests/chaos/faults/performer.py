@@ -1,0 +1,94 @@
+"""Carries the plan's faults out at their times, each as a task of its own, and writes down which met their target."""
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from typing import assert_never
+
+from tests.chaos.faults import hostile, processes, provider, webhooks
+from tests.chaos.journal import Journal
+from tests.chaos.plan import Act, Kind
+from tests.chaos.shopping import Street
+from tests.chaos.stand import Stand
+
+TRIES, PAUSE_SECONDS = 25, 1.0
+
+
+class Performer:
+    """Everything that breaks things. `perform` returns when every fault was tried and is over."""
+
+    def __init__(self, stand: Stand, street: Street, journal: Journal) -> None:
+        self.stand, self.street, self.journal = stand, street, journal
+        self._numbers = itertools.count(1)
+
+    async def perform(self, acts: Iterable[Act]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for act in acts:
+                await asyncio.sleep(max(0.0, act.at_seconds - self.journal.seconds))
+                group.create_task(self._act(act))
+
+    async def _act(self, act: Act) -> None:
+        fired, note = await self._done(act)
+        self.journal.act(act, fired, note)
+
+    async def _done(self, act: Act) -> tuple[bool, str]:
+        stand, target, words = self.stand, act.target, act.words
+        match act.kind:
+            case Kind.KILL:
+                found = processes.kill(stand, target)
+            case Kind.PAUSE:
+                found = processes.pause(stand, target, float(words["seconds"]))
+            case Kind.CLOCK_SKEW:
+                found = self._wrong_clock(act)
+            case Kind.NETWORK:
+                found = stand.network.plant(target, words)
+            case Kind.FULL_DISK:
+                found = stand.disk.full(float(words["seconds"]))
+            case Kind.RECEIVER | Kind.LIQUIDITY:
+                found = self._at_the_provider(act)
+            case Kind.FORGED_WEBHOOK | Kind.HOSTILE_INPUT:
+                found = self._at_the_door(act)
+            case _:
+                assert_never(act.kind)
+        return await found
+
+    async def _at_the_provider(self, act: Act) -> tuple[bool, str]:
+        """Until the sandbox has taken it: it may be down itself."""
+        sandbox, words = self.stand.sandbox, act.words
+        for _ in range(TRIES):
+            if act.kind is Kind.LIQUIDITY:
+                taken = await provider.liquidity_fails(sandbox, act.target, str(words["fault"]))
+            else:
+                count, status = int(words["fail_next"]), int(words["status"])
+                taken = await provider.receiver_fails(sandbox, act.target, count, status)
+            if taken:
+                return True, ""
+            await asyncio.sleep(PAUSE_SECONDS)
+        return False, "the sandbox was never up"
+
+    async def _wrong_clock(self, act: Act) -> tuple[bool, str]:
+        """It was wrong from the start; at its time it is set right."""
+        await asyncio.sleep(max(0.0, float(act.words["until_seconds"]) - self.journal.seconds))
+        await asyncio.to_thread(self.stand.set_clock_right, act.target)
+        return True, f"{act.words['seconds']} s until {self.journal.seconds:.0f} s"
+
+    async def _at_the_door(self, act: Act) -> tuple[bool, str]:
+        """Until the API has judged it: while it is down, nothing was tested."""
+        for _ in range(TRIES):
+            judged, wrong = await self._knock(act)
+            if wrong is not None:
+                self.journal.violation(wrong)
+            if judged:
+                return True, wrong or ""
+            await asyncio.sleep(PAUSE_SECONDS)
+        return False, "the API never judged it"
+
+    async def _knock(self, act: Act) -> tuple[bool, str | None]:
+        number, name, http = next(self._numbers), str(act.words["fault"]), self.stand.api
+        if act.kind is Kind.HOSTILE_INPUT:
+            api_key = next(iter(self.stand.keys.api_keys.values()))
+            return await hostile.send(http, api_key, name, f"hostile-{number}")
+        known = self.street.acknowledged
+        victim = known[number * 7919 % len(known)] if known else "pay_01nobody"
+        secret = self.stand.settings.stripe_webhook_secret.get_secret_value()
+        return await webhooks.send(http, secret, name, str(number), victim)

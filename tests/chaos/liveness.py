@@ -1,0 +1,170 @@
+"""After the faults: how long until every payment has ended or is with a person, and until nothing moves any more."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import httpx
+from sqlalchemy import Connection, func, select
+
+from corridor.domain.payment import RefundStatus, Status
+from corridor.storage.database import Database
+from corridor.storage.tables import (
+    event_positions,
+    payments,
+    refunds,
+    reviews,
+    settlement_batches,
+    settlement_lines,
+    unpositioned_events,
+    webhook_deliveries,
+)
+
+LOOK_SECONDS = 0.5
+PAY_OUT_SECONDS = 6.0
+LIMIT_SECONDS = 30.0
+"""L: within this after the last fault, each payment is terminal or in owned review."""
+PATIENCE_SECONDS = 75.0
+HELD_SECONDS = 14.0
+MOST_CLOSING_ROUNDS = 3
+OWNED = "with a person"
+_OPEN = [status.value for status in Status if not status.is_terminal]
+_OPEN_REFUNDS = [RefundStatus.PROCESSING.value, RefundStatus.REQUIRES_REVIEW.value]
+
+
+@dataclass(frozen=True)
+class Moving:
+    """What is not at its end, counted; `scheduled` webhooks wait for the minutes of their retry schedule."""
+
+    payments: Mapping[str, str]
+    refunds: int
+    webhooks: int
+    scheduled: int
+    payouts: int
+    provider_webhooks: int
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.payments or self.refunds or self.webhooks or self.payouts or self.provider_webhooks)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.payments)} payments, {self.refunds} refunds, {self.webhooks} webhooks, {self.payouts} payouts,"
+            f" {self.provider_webhooks} provider webhooks"
+            f" under way; {self.scheduled} webhooks wait for their schedule"
+        )
+
+
+@dataclass
+class Recovery:
+    """Seconds from the end of the faults, for each payment that was open then.
+
+    `decided`: until nothing of ours was under way any more: it had ended, was with a person, or was captured and
+    waited for the provider to pay out. `ended`: until it was terminal.
+    """
+
+    decided: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
+    quiet_after_seconds: float = 0.0
+
+    def note(self, open_then: Iterable[str], now: Mapping[str, str], seconds: float) -> None:
+        """What a look at the open payments says of those that were open when the faults ended."""
+        for payment_id in open_then:
+            status = now.get(payment_id)
+            if status in (None, OWNED, Status.CAPTURED):
+                self.decided.setdefault(payment_id, round(seconds, 2))
+            if status is None:
+                self.ended.setdefault(payment_id, round(seconds, 2))
+
+
+def percentile(seconds: Iterable[float], percent: int) -> float:
+    """The value that so many per cent do not exceed; 0 of nothing."""
+    ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
+
+
+async def until_quiet(
+    database: Database,
+    sandbox: httpx.AsyncClient,
+    ended_at: float,
+    shops: "Shops",
+    say: Callable[[str], None],
+) -> Recovery:
+    """Wait until nothing moves, or nothing has changed for long: the audit then names what is stuck.
+
+    `ended_at` is the monotonic moment at which the last fault was lifted. The provider is asked to pay out now and
+    then, so that nobody waits for its calendar.
+    """
+    found, open_then, before, changed_at, paid_at = Recovery(), None, None, time.monotonic(), 0.0
+    rounds_left = MOST_CLOSING_ROUNDS
+    while True:
+        now = time.monotonic()
+        if now - paid_at > PAY_OUT_SECONDS:
+            (await sandbox.post("/control/settle")).raise_for_status()
+            paid_at = now
+        moving = await look(database, sandbox)
+        open_then = open_then or tuple(moving.payments)
+        found.note(open_then, moving.payments, now - ended_at)
+        say(f"liveness {now - ended_at:.0f} s: {moving}")
+        before, changed_at = moving, (changed_at if moving == before else now)
+        is_held = Status.CAPTURED in moving.payments.values() and now - changed_at > HELD_SECONDS
+        if shops.are_done and is_held and rounds_left:
+            changed_at, rounds_left = now, rounds_left - 1
+            shops.close_the_day()
+        if (moving.is_nothing and shops.are_done) or now - changed_at > PATIENCE_SECONDS:
+            found.quiet_after_seconds, found.left = now - ended_at, moving.payments
+            return found
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+class Shops(Protocol):
+    """What the wait asks of those who place orders."""
+
+    @property
+    def are_done(self) -> bool:
+        """Every story has ended."""
+        ...
+
+    def close_the_day(self) -> None:
+        """Place orders large enough that the provider pays out what it holds back for refunds."""
+        ...
+
+
+async def look(database: Database, sandbox: httpx.AsyncClient) -> Moving:
+    """Count what is under way, on our side and between the provider and us."""
+    answer = await sandbox.get("/control/books/summary")
+    answer.raise_for_status()
+    queue = await sandbox.get("/control/webhooks")
+    queue.raise_for_status()
+    paid_out = sum(total["count"] for total in answer.json()["totals"].get("payout", {}).values())
+    return await database.read(_count, paid_out, int(queue.json()["states"].get("waiting", 0)))
+
+
+def _count(connection: Connection, paid_out: int, provider_webhooks: int) -> Moving:
+    def count(table: object, *where: object) -> int:
+        query = select(func.count()).select_from(table).where(*where)  # type: ignore[arg-type]
+        return int(connection.execute(query).scalar_one())
+
+    owned = set(connection.execute(select(reviews.c.object_id).where(reviews.c.status == "open")).scalars())
+    open_payments = connection.execute(
+        select(payments.c.id, payments.c.status).where(payments.c.status.in_(_OPEN))
+    )
+    pending = webhook_deliveries.c.status == "pending"
+    scheduled = count(webhook_deliveries, pending, webhook_deliveries.c.attempts >= 2)
+    imported = count(settlement_batches, settlement_batches.c.state == "imported")
+    staged = count(settlement_lines, settlement_lines.c.state.in_(("staged", "signaled")))
+    unplaced = count(unpositioned_events) + count(event_positions, event_positions.c.dispatched_at.is_(None))
+    return Moving(
+        payments={
+            row.id: OWNED if row.id in owned and row.status == Status.REQUIRES_REVIEW else row.status
+            for row in open_payments
+        },
+        refunds=count(refunds, refunds.c.status.in_(_OPEN_REFUNDS)),
+        webhooks=count(webhook_deliveries, pending) - scheduled + unplaced,
+        scheduled=scheduled,
+        payouts=max(0, paid_out - imported) + staged,
+        provider_webhooks=provider_webhooks,
+    )

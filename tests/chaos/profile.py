@@ -1,0 +1,96 @@
+"""How large a run is: what each profile asks for, before the seed says when and where."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+PROCESSES = ("temporal", "worker", "worker-2", "api", "sandbox")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Counts of one run. Kills are by process; `safety_seconds` is how long faults and arrivals go on."""
+
+    name: str
+    payments: int
+    safety_seconds: int
+    kills: Mapping[str, int]
+    pauses: int
+    network: int
+    receiver: int
+    liquidity: int
+    forged_webhooks: int
+    hostile_inputs: int
+    full_disks: int
+    database_kills: int
+
+    def sized(self, payments: int | None, minutes: float | None) -> "Profile":
+        """The same mixture at another size: counts follow the payments, the length is as asked."""
+        wanted = self.payments if payments is None else payments
+        seconds = self.safety_seconds if minutes is None else round(minutes * 60)
+        if (wanted, seconds) == (self.payments, self.safety_seconds):
+            return self
+
+        def share(count: int) -> int:
+            return max(1, round(count * wanted / self.payments))
+
+        return replace(
+            self,
+            payments=wanted,
+            safety_seconds=seconds,
+            kills={name: share(count) for name, count in self.kills.items()},
+            pauses=share(self.pauses),
+            network=share(self.network),
+            receiver=share(self.receiver),
+            liquidity=share(self.liquidity),
+            forged_webhooks=share(self.forged_webhooks),
+            hostile_inputs=share(self.hostile_inputs),
+            full_disks=share(self.full_disks),
+            database_kills=share(self.database_kills),
+        )
+
+
+PROFILES: Mapping[str, Profile] = {
+    # What `make test` has time for: every mechanism once or more, in about a minute and a half.
+    "slice": Profile(
+        name="slice",
+        payments=110,
+        safety_seconds=45,
+        kills={"temporal": 3, "worker": 2, "worker-2": 1, "api": 2, "sandbox": 1},
+        pauses=3,
+        network=36,
+        receiver=4,
+        liquidity=3,
+        forged_webhooks=8,
+        hostile_inputs=14,
+        full_disks=1,
+        database_kills=2,
+    ),
+    "smoke": Profile(
+        name="smoke",
+        payments=2_000,
+        safety_seconds=390,
+        kills={"temporal": 60, "worker": 28, "worker-2": 28, "api": 28, "sandbox": 12},
+        pauses=40,
+        network=700,
+        receiver=60,
+        liquidity=40,
+        forged_webhooks=150,
+        hostile_inputs=200,
+        full_disks=6,
+        database_kills=20,
+    ),
+    "soak": Profile(
+        name="soak",
+        payments=20_000,
+        safety_seconds=4_200,
+        kills={"temporal": 560, "worker": 260, "worker-2": 260, "api": 270, "sandbox": 150},
+        pauses=300,
+        network=8_000,
+        receiver=600,
+        liquidity=400,
+        forged_webhooks=1_500,
+        hostile_inputs=1_500,
+        full_disks=40,
+        database_kills=260,
+    ),
+}

@@ -1,0 +1,236 @@
+"""The record of a run: JSON with everything, and a page of Markdown that is fit to publish."""
+
+import json
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from api.cli.audit.evidence import Evidence
+from api.cli.audit.proofs import Proof
+from corridor.domain.payment import Status
+from tests.chaos.arrivals import Story
+from tests.chaos.journal import Journal
+from tests.chaos.liveness import Recovery, percentile
+from tests.chaos.plan import Kind, Plan
+
+Json = dict[str, Any]
+
+SHARE_FIRED_PERCENT = 90
+SHARE_SUCCEEDED_PERCENT = 50
+_SUCCEEDED = (Status.CAPTURED, Status.SETTLED)
+SHOWN_COUNTEREXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """One judged run."""
+
+    plan: Plan
+    begun: datetime
+    proofs: tuple[Proof, ...]
+    evidence: Evidence
+    journal: Journal
+    recovery: Recovery
+    by_provider: Mapping[str, int]
+    on_the_wire: Mapping[str, int]
+    answers: Mapping[str, int]
+    decisions: Mapping[str, int]
+    skipped: Sequence[str]
+    load: float
+    seconds: dict[str, float]
+    """By phase; `processor` is the time on all cores of this program and everything it started."""
+
+    @property
+    def holds(self) -> bool:
+        return self.counts and all(it.holds for it in self.proofs)
+
+    @property
+    def counts(self) -> bool:
+        """A run in which too little happened proves nothing, whatever its proofs say."""
+        return not list(self.vacuities())
+
+    def vacuities(self) -> Iterator[str]:
+        """Every reason why the run does not count."""
+        planned, fired = self.plan.counts, self.journal.fired()
+        met = sum(min(count, fired[name]) for name, count in planned.items())
+        if met * 100 < planned.total() * SHARE_FIRED_PERCENT:
+            yield f"only {met} of {planned.total()} planned faults met their target"
+        yield from (f"{name} never fired" for name in sorted(planned) if not fired[name])
+        statuses = Counter(it.status for it in self.evidence.payments)
+        good = sum(statuses[status] for status in _SUCCEEDED)
+        if good * 100 < len(self.evidence.payments) * SHARE_SUCCEEDED_PERCENT:
+            yield f"only {good} of {len(self.evidence.payments)} payments succeeded"
+        if len(self.evidence.payments) < len(self.plan.arrivals) * SHARE_FIRED_PERCENT // 100:
+            yield f"only {len(self.evidence.payments)} of {len(self.plan.arrivals)} payments were accepted"
+
+    @property
+    def kills(self) -> Counter[str]:
+        return self.journal.fired_of(Kind.KILL)
+
+    @property
+    def other_faults(self) -> Counter[str]:
+        """Everything that went wrong on purpose and was no kill, by kind: ours, the provider's, those on the wire."""
+        found: Counter[str] = Counter()
+        for name, count in self.journal.fired().items():
+            kind = name.partition(":")[0]
+            if kind != Kind.KILL:
+                found[name if kind == Kind.NETWORK else kind] += count
+        found.update({f"provider:{kind}": count for kind, count in self.by_provider.items()})
+        return found
+
+    def by_number(self) -> dict[str, int]:
+        """How often each family of the catalogue of faults was hit; an empty family is shown as 0."""
+        kills, other = self.kills, self.other_faults
+        stories = Counter(it.story for it in self.plan.arrivals)
+        wire = Counter({name: count for name, count in other.items() if name.startswith("network:")})
+        lost = sum(count for name, count in wire.items() if "drop_response" in name)
+        provider = {name: count for name, count in other.items() if name.startswith("provider:")}
+        webhooks = sum(count for name, count in provider.items() if "webhook" in name)
+        return {
+            "F1 kill -9 of workers": kills["worker"] + kills["worker-2"],
+            "F2 kill -9 of Temporal": kills["temporal"],
+            "F3 kill -9 of the API": kills["api"],
+            "F4 kill -9 of the database or of who writes its file": self._database_kills(),
+            "F5 processes paused": other[Kind.PAUSE],
+            "F6 answers lost after the effect": lost
+            + other["provider:timeout_after_effect"]
+            + other["provider:reset_after_effect"],
+            "F7 broken and slow connections": wire.total() - lost,
+            "F8 provider misbehaves": sum(provider.values()) - webhooks,
+            "F9 webhooks forged, lost, late, doubled": webhooks
+            + other[Kind.FORGED_WEBHOOK]
+            + other[Kind.RECEIVER],
+            "F10 wrong clocks": other[Kind.CLOCK_SKEW],
+            "F11 full disk": other[Kind.FULL_DISK],
+            "F16 payments in one rush": len(self.plan.arrivals) // 10,
+            "F17 hostile input": other[Kind.HOSTILE_INPUT],
+            "F18 two operators at once": self.decisions.get("twice at once", 0),
+            "races of refunds, captures and cancels": stories[Story.REFUNDS_RACING]
+            + stories[Story.CAPTURE_RACING_CANCEL],
+        }
+
+    def _database_kills(self) -> int:
+        """With SQLite every killed API or worker was a writer of the file."""
+        if self.plan.database == "postgresql":
+            return self.kills["database"] + self.kills["database-backend"]
+        return self.kills["api"] + self.kills["worker"] + self.kills["worker-2"]
+
+    def document(self) -> Json:
+        return {
+            "holds": self.holds,
+            "counts": self.counts,
+            "vacuities": list(self.vacuities()),
+            "begun": self.begun.isoformat(timespec="seconds"),
+            "commit": commit(),
+            "machine": machine(),
+            "plan": self.plan.document(),
+            "figures": self.figures(),
+            "proofs": [{**asdict(it), "holds": it.holds} for it in self.proofs],
+            "events": [asdict(it) for it in self.journal.entries],
+        }
+
+    def figures(self) -> Json:
+        payments = len(self.evidence.payments)
+        return {
+            "payments": payments,
+            "payments_by_status": dict(Counter(it.status for it in self.evidence.payments)),
+            "refunds": len(self.evidence.refunds),
+            "provider_movements": len(self.evidence.movements),
+            "webhooks_received": len(self.evidence.received),
+            "kills": dict(self.kills),
+            "kills_total": self.kills.total(),
+            "other_faults": dict(sorted(self.other_faults.items())),
+            "other_faults_total": self.other_faults.total(),
+            "faults_by_number": self.by_number(),
+            "met_on_the_wire": dict(self.on_the_wire),
+            "violations": sum(len(it.counterexamples) for it in self.proofs),
+            "open_when_faults_ended": len(self.recovery.decided),
+            "recovery_p50_seconds": percentile(self.recovery.decided.values(), 50),
+            "recovery_p99_seconds": percentile(self.recovery.decided.values(), 99),
+            "settled_p50_seconds": percentile(self.recovery.ended.values(), 50),
+            "settled_p99_seconds": percentile(self.recovery.ended.values(), 99),
+            "quiet_after_seconds": round(self.recovery.quiet_after_seconds, 1),
+            "reviews_decided": dict(self.decisions),
+            "answers_by_status": dict(sorted(self.answers.items())),
+            "skipped": list(self.skipped),
+            "load_average": round(self.load, 1),
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+            "payments_per_second": round(payments / max(1.0, self.seconds.get("safety", 1.0)), 1),
+        }
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "record.json").write_text(json.dumps(self.document(), indent=1, default=str), "utf-8")
+        (directory / "record.md").write_text(self.page(), "utf-8")
+
+    def page(self) -> str:
+        """Markdown: verdict, figures, faults, proofs."""
+        return "\n".join([*self._head(), *self._faults(), *self._proofs()]) + "\n"
+
+    def _head(self) -> Iterator[str]:
+        figures = self.figures()
+        verdict = (
+            "every proof holds"
+            if self.holds
+            else "NOT every proof holds"
+            if self.counts
+            else "does not count"
+        )
+        yield f"# Fault run of {self.begun:%Y-%m-%d}: {verdict}"
+        yield ""
+        yield (
+            f"Commit {commit()}, {machine()}, database {self.plan.database}, profile {self.plan.profile.name},"
+            f" seed {self.plan.seed} (plan {self.plan.digest()}); repeat with"
+            f" `python -m tests.chaos --profile {self.plan.profile.name} --seed {self.plan.seed}"
+            f" --database {self.plan.database}`."
+        )
+        yield ""
+        yield "| figure | value |\n|---|---|"
+        names = (
+            "payments", "refunds", "provider_movements", "kills_total", "other_faults_total", "violations",
+            "open_when_faults_ended", "recovery_p50_seconds", "recovery_p99_seconds", "settled_p99_seconds", "load_average", "quiet_after_seconds",
+            "payments_per_second",
+        )  # fmt: skip
+        yield from (f"| {name.replace('_', ' ')} | {figures[name]} |" for name in names)
+        for name in ("payments_by_status", "reviews_decided", "answers_by_status", "seconds"):
+            yield f"| {name.replace('_', ' ')} | {', '.join(f'{k}: {v}' for k, v in figures[name].items())} |"
+        yield from (f"\nSkipped: {reason}" for reason in self.skipped)
+        yield from (f"\nDoes not count: {reason}" for reason in self.vacuities())
+
+    def _faults(self) -> Iterator[str]:
+        yield "\n| family | hits |\n|---|---|"
+        yield from (f"| {name} | {count} |" for name, count in self.by_number().items())
+        yield "\n| fault | times |\n|---|---|"
+        yield from (f"| kill -9 {name} | {count} |" for name, count in sorted(self.kills.items()))
+        yield from (f"| {name} | {count} |" for name, count in sorted(self.other_faults.items()))
+
+    def _proofs(self) -> Iterator[str]:
+        yield "\n| proof | looked at | holds |\n|---|---|---|"
+        yield from (f"| {it.claim} | {it.looked_at} | {'yes' if it.holds else 'NO'} |" for it in self.proofs)
+        for it in self.proofs:
+            yield from (f"\n- {it.claim}: {text}" for text in it.counterexamples[:SHOWN_COUNTEREXAMPLES])
+
+
+def commit() -> str:
+    """The revision under test, if this is a clone; marked when the tree has changes of its own."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 — whichever git there is
+            cwd=here, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def machine() -> str:
+    memory = psutil.virtual_memory().total >> 30
+    return f"{psutil.cpu_count()} cores, {memory} GB, {platform.system()} {platform.release()}, Python {platform.python_version()}"

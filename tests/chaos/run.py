@@ -1,0 +1,150 @@
+"""One run from its plan to its record: safety under faults, liveness without, then the audit."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from tests.chaos import arrivals, audit, autopsy, leaks, liveness
+from tests.chaos.audit import Run
+from tests.chaos.clerk import Clerk
+from tests.chaos.faults import provider
+from tests.chaos.faults.performer import Performer
+from tests.chaos.journal import Journal
+from tests.chaos.plan import Plan
+from tests.chaos.record import Record
+from tests.chaos.shopping import Street, tell
+from tests.chaos.stand import Stand
+from tests.chaos.watch import Watch
+
+Say = Callable[[str], None]
+SHOW_SECONDS = 5.0
+
+
+async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Record:
+    """The whole run on a stand that is up; closing it is the caller's."""
+    begun, clock, seconds = datetime.now(UTC), time.monotonic(), {}
+    answers: Counter[str] = Counter()
+    _count(stand.api, answers)
+    await stand.open()
+    street = Street(stand.shops, stand.sandbox)
+    clerk = Clerk(*stand.operators, stand.sandbox, street.orders)
+    watch = Watch(stand.database, journal.violation)
+    samples = leaks.sample(stand.pids())
+    journal.begin()
+    async with _beside(watch.keep_looking()), _beside(clerk.work()), asyncio.TaskGroup() as orders:
+        await _safety(plan, stand, street, journal, orders, say)
+        seconds["safety"], clock = time.monotonic() - clock, time.monotonic()
+        recovery = await _liveness(stand, street, orders, say)
+    seconds["liveness"], clock = time.monotonic() - clock, time.monotonic()
+    for surprise in clerk.surprises:
+        journal.violation(surprise)
+    say("everything is quiet; comparing both sides' books and replaying every history")
+    run = Run(stand, street, clerk, watch, journal, recovery, samples)
+    by_provider = await provider.fired(stand.sandbox)
+    proofs, evidence = await audit.judge(run)
+    seconds["audit"] = time.monotonic() - clock
+    late = [name for name, took in recovery.decided.items() if took > liveness.LIMIT_SECONDS]
+    for line in await autopsy.of(stand.settings, [*recovery.left, *late]):
+        journal.note("late", note=line)
+    return Record(
+        plan=plan, begun=begun, proofs=proofs, evidence=evidence, journal=journal, recovery=recovery,
+        by_provider=by_provider, on_the_wire=stand.network.fired(), answers=answers, decisions=clerk.decided,
+        skipped=stand.skipped(), load=os.getloadavg()[2], seconds=seconds,
+    )  # fmt: skip
+
+
+async def _safety(
+    plan: Plan, stand: Stand, street: Street, journal: Journal, orders: asyncio.TaskGroup, say: Say
+) -> None:
+    """Arrivals and faults together; returns when the last fault was tried and is over."""
+    async with asyncio.TaskGroup() as group:
+        showing = group.create_task(_show(plan, street, journal, say))
+        performing = group.create_task(Performer(stand, street, journal).perform(plan.acts))
+        for arrival in plan.arrivals:
+            await asyncio.sleep(max(0.0, arrival.at_seconds - journal.seconds))
+            street.expect(arrival)
+            orders.create_task(tell(street, arrival))
+        await performing
+        showing.cancel()
+
+
+async def _liveness(stand: Stand, street: Street, orders: asyncio.TaskGroup, say: Say) -> liveness.Recovery:
+    """Lift every fault, place the closing orders, and wait until nothing moves."""
+    say("faults off")
+    await stand.heal()
+    ended_at = time.monotonic()
+    shops = ClosingShops(street, orders)
+    shops.close_the_day()
+    return await liveness.until_quiet(stand.database, stand.sandbox, ended_at, shops, _seldom(say))
+
+
+class ClosingShops:
+    """The shops after the faults: they place what the provider needs in order to pay out, and nothing else."""
+
+    def __init__(self, street: Street, orders: asyncio.TaskGroup) -> None:
+        self._street, self._orders = street, orders
+        self._rounds = itertools.count(1)
+
+    @property
+    def are_done(self) -> bool:
+        return self._street.over == len(self._street.orders)
+
+    def close_the_day(self) -> None:
+        for arrival in arrivals.closing_orders(next(self._rounds)):
+            self._street.expect(arrival)
+            self._orders.create_task(tell(self._street, arrival))
+
+
+async def _show(plan: Plan, street: Street, journal: Journal, say: Say) -> None:
+    """A short-lived line now and then."""
+    while True:
+        await asyncio.sleep(SHOW_SECONDS)
+        fired = sum(entry.fired for entry in journal.entries)
+        say(
+            f"safety {journal.seconds:.0f}/{plan.profile.safety_seconds} s: {street.over} of {len(street.orders)} orders"
+            f" over, {fired} of {len(plan.acts)} faults, {len(journal.violations)} violations"
+        )
+
+
+def _seldom(say: Say) -> Say:
+    last = float("-inf")
+
+    def speak(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SHOW_SECONDS:
+            last = time.monotonic()
+            say(text)
+
+    return speak
+
+
+def _count(client: httpx.AsyncClient, answers: Counter[str]) -> None:
+    async def counted(answer: httpx.Response) -> None:
+        answers[str(answer.status_code)] += 1
+
+    client.event_hooks = {"response": [counted]}
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: object) -> AsyncIterator[None]:
+    """Run a coroutine that never ends beside the block."""
+    task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def directory_of(plan: Plan, given: Path | None) -> Path:
+    """Where the record of a run goes."""
+    return given or Path("var") / "chaos" / f"{plan.profile.name}-{plan.database}-{plan.seed}"

@@ -1,0 +1,60 @@
+"""The plan of a fault run: the same seed is the same run, and every profile asks for every kind of fault."""
+
+import pytest
+
+from tests.chaos.arrivals import Story
+from tests.chaos.faults.network import edges
+from tests.chaos.plan import Kind, expand
+from tests.chaos.profile import PROCESSES, PROFILES
+
+DATABASES = ("sqlite", "postgresql")
+SMOKE_KILLS, SMOKE_PAYMENTS, SMOKE_OTHER_FAULTS = 150, 2_000, 2_000
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_the_same_seed_makes_the_same_plan(database: str) -> None:
+    first, second = (expand(7, PROFILES["smoke"], database) for _ in range(2))
+    assert first == second
+    assert first.digest() == second.digest()
+    assert expand(8, PROFILES["smoke"], database).digest() != first.digest()
+
+
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_plans_every_kind_of_fault(name: str, database: str) -> None:
+    plan = expand(1, PROFILES[name], database)
+    assert {act.kind for act in plan.acts} == set(Kind)
+    killed = {act.target for act in plan.acts if act.kind is Kind.KILL}
+    assert killed >= set(PROCESSES) | ({"database"} if database == "postgresql" else set())
+    assert {arrival.story for arrival in plan.arrivals} == set(Story)
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_every_edge_is_broken_in_every_profile(database: str) -> None:
+    for profile in PROFILES.values():
+        acts = [act for act in expand(1, profile, database).acts if act.kind is Kind.NETWORK]
+        assert {act.target for act in acts} == set(edges(database))
+
+
+def test_smoke_is_as_large_as_its_record_claims() -> None:
+    plan = expand(1, PROFILES["smoke"], "sqlite")
+    kills = sum(act.kind is Kind.KILL for act in plan.acts)
+    others = len(plan.acts) - kills + sum(bool(arrival.fault) for arrival in plan.arrivals)
+    assert len(plan.arrivals) >= SMOKE_PAYMENTS
+    assert kills >= SMOKE_KILLS
+    assert others >= SMOKE_OTHER_FAULTS
+
+
+def test_nothing_is_planned_for_after_the_faults_end() -> None:
+    plan = expand(3, PROFILES["smoke"], "postgresql")
+    lasts = [
+        act.at_seconds + float(act.words.get("seconds", 0)) for act in plan.acts if act.kind is Kind.PAUSE
+    ]
+    assert max(lasts) <= plan.profile.safety_seconds
+    assert max(act.at_seconds for act in plan.acts) <= plan.profile.safety_seconds
+
+
+def test_a_smaller_run_keeps_one_of_everything() -> None:
+    sized = PROFILES["smoke"].sized(payments=10, minutes=1)
+    assert min(sized.kills.values()) == 1
+    assert {act.kind for act in expand(1, sized, "sqlite").acts} == set(Kind)
