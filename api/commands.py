@@ -61,6 +61,11 @@ async def _finish(request: Request, deps: ApiDependencies, claim: Claim, command
     try:
         result = await _send(deps, command)
     except Refused as refused:
+        if await _is_early(deps, command, refused):
+            await release(deps, claim.resource_id)
+            raise Problem(
+                "unavailable", "the review is being opened; nothing was changed, repeat it"
+            ) from None
         return await _store_problem(request, deps, claim, of_refusal(refused))
     except Exception:
         await release(deps, claim.resource_id)
@@ -76,6 +81,14 @@ async def _finish(request: Request, deps: ApiDependencies, claim: Claim, command
         )
         return await _store_problem(request, deps, claim, of_refusal(refusal))
     return await _store(deps, claim, Replay(200, None, render(view)))
+
+
+async def _is_early(deps: ApiDependencies, command: Command, refused: Refused) -> bool:
+    """The row of a review is written a moment before its workflow knows of it; that no is not the answer to keep."""
+    if refused.code is not Refusal.REVIEW_ALREADY_DECIDED:
+        return False
+    view = await deps.database.read(command.view)
+    return bool(view["object"] == "review" and view["status"] == "open")
 
 
 async def require_available(deps: ApiDependencies) -> None:

@@ -1,5 +1,6 @@
 """What happens to every request: an id, a span, limits before anything else, problems instead of exceptions."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -48,6 +49,12 @@ class Edge:
             await self._app(scope, await _checked(scope, receive), reply)
         except Problem as problem:
             await _send(problem, scope, receive, reply)
+        except asyncio.CancelledError:
+            # Only a server that stops cuts a request off; whether it was carried out, its key finds out.
+            if not reply.status:
+                ours = Problem("unavailable", "this server is stopping; repeat it", money_state="unknown")
+                await _send(ours, scope, receive, reply)
+            raise
         except Exception:
             log.exception("request failed")
             if not reply.status:

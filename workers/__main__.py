@@ -12,6 +12,7 @@ from corridor.runtime import client as temporal_client
 from corridor.runtime.settings import Settings, load
 from workers import fleet, schedules, wiring
 from workers.keeper import Keeper, without_builds
+from workers.patience import until_answered
 from workers.relay import relay
 from workers.relay.loop import Loop, keep_turning
 from workers.wiring import Wiring
@@ -40,8 +41,12 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             settings.workflow_sandbox,
             fleet.of_build(build_id) if build_id else None,
         ):
-            keepers = await _keepers(client, build_id, wired, settings)
-            await schedules.ensure(client, wired.edge.providers.names, settings)
+            keepers = await until_answered(
+                "which build is current", lambda: _keepers(client, build_id, wired, settings)
+            )
+            await until_answered(
+                "schedules", lambda: schedules.ensure(client, wired.edge.providers.names, settings)
+            )
             readiness.announce(settings)
             log.info("worker is ready", providers=wired.edge.providers.names, build_id=build_id)
             async with asyncio.TaskGroup() as group:

@@ -33,7 +33,8 @@ async def carry_out(
         return await find_out(plan, hints)
     for left in reversed(range(plan.policy.rounds)):
         executed = await _send(plan)
-        hints.forget()
+        if executed is None or not executed.outcome.is_proven:
+            hints.forget()  # news of a proven effect may be of what came after, such as a refund that came back
         if executed is not None and (executed.outcome not in WAITING or executed.quote_expired):
             return executed
         if executed is not None and executed.outcome is Outcome.PENDING:

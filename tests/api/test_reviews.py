@@ -97,3 +97,13 @@ async def test_decision_while_the_workflow_is_lost_stays_open_and_can_be_repeate
     lost = await decide(small_stand, review_id, "approve", key="d1")
     assert (lost.status_code, lost.json()["retry"]) == (503, "same_key")
     assert (await decide(small_stand, review_id, "approve", key="d1")).status_code == 200
+
+
+async def test_a_decision_that_is_quicker_than_the_workflow_is_not_refused_for_good(stand: Stand) -> None:
+    """The review's row is committed a moment before the workflow hears of it."""
+    review_id, _ = await opened(stand)
+    stand.gateway.answers = [Refused(Refusal.REVIEW_ALREADY_DECIDED, "this review is not open any more")]
+    early = await decide(stand, review_id, "approve", key="d1")
+    assert (early.status_code, early.json()["money_state"]) == (503, "not_moved")
+    assert early.headers["Retry-After"]
+    assert (await decide(stand, review_id, "approve", key="d1")).status_code == 200

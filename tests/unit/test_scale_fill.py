@@ -32,7 +32,7 @@ from corridor.storage.tables import (
 )
 from corridor.storage.tables import payments as payment_table
 
-SIZE = 300
+SIZE = 500
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,18 @@ async def test_search_that_lags_is_made_good_by_the_list() -> None:
     assert account.paths() == ["payment_intents/search", "payment_intents", "payment_intents/pi_1"]
 
 
+async def test_an_effect_our_clock_hides_from_the_list_is_found_by_search() -> None:
+    """Declared by a process whose clock runs ten minutes ahead: the list would begin after the effect was made."""
+    account = Account([intent(1)])
+    account.fail = lambda url: (
+        httpx.Response(200, json={"object": "list", "data": [], "has_more": False})
+        if url.path == "/v1/payment_intents"
+        else None
+    )
+    assert (await look_up(account, wanted(1, age_seconds=-600))).answer is not None
+    assert account.paths() == ["payment_intents", "payment_intents/search", "payment_intents/pi_1"]
+
+
 async def test_absence_needs_search_and_a_list_read_to_its_end() -> None:
     account = Account([intent(3), intent(2)], page=1)
     found = await look_up(account, wanted(1, age_seconds=3_600))

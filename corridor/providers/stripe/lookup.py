@@ -1,7 +1,8 @@
 """Finding an effect at Stripe: by its id where we have it, else by our metadata in lists and in search.
 
-A list shows a new object at once but must be read to its end to prove absence; search is quick but may lag
-(https://docs.stripe.com/search#data-freshness), so it is asked only after a minute and never proves absence alone.
+A list shows a new object at once but must be read to its end, and where it begins is said by our clock; search is quick
+and knows no clock but may lag (https://docs.stripe.com/search#data-freshness). Absence is claimed only when neither
+has it, so that neither a lagging index nor a clock that runs ahead can make an effect look as if it never was.
 """
 
 from collections.abc import Callable
@@ -85,8 +86,11 @@ class Finder:
             ("corridor_payment", wanted.payment_id) if on_existing else ("corridor_effect", wanted.effect_key)
         )
         since = _intent_since(wanted) if on_existing else wanted.declared_at
-        found = await self._search(key, value) if self._clock() - since >= SEARCH_IS_FRESH_AFTER else None
+        ask_index_first = self._clock() - since >= SEARCH_IS_FRESH_AFTER
+        found = await self._search(key, value) if ask_index_first else None
         found = found or await self._scan(INTENTS, key, value, _created_since(since))
+        if found is None and not ask_index_first:
+            found = await self._search(key, value)
         return None if found is None else await self._intent_by_id(found)
 
     async def _refund(self, wanted: LookUp) -> Found | None:

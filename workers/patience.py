@@ -1,0 +1,38 @@
+"""Patience with Temporal at start-up: a server that is busy or away for a moment is asked again, not died of."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from temporalio.service import RPCError, RPCStatusCode
+
+T = TypeVar("T")
+
+LONGEST_PAUSE_SECONDS = 5.0
+_PASSES = frozenset(
+    {
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.ABORTED,
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.INTERNAL,
+    }
+)
+
+log = structlog.get_logger(__name__)
+
+
+async def until_answered(what: str, ask: Callable[[], Awaitable[T]], first_pause_seconds: float = 0.5) -> T:
+    """The answer of the first try that has one. Raises what no waiting mends; ends early only by cancellation."""
+    pause = first_pause_seconds
+    while True:
+        try:
+            return await ask()
+        except (RPCError, TimeoutError) as error:
+            if isinstance(error, RPCError) and error.status not in _PASSES:
+                raise
+            log.warning("temporal did not answer; asked again", what=what, error=str(error), seconds=pause)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
