@@ -24,11 +24,11 @@ from activities.errors import implements
 from activities.heartbeat import beating
 from corridor.domain.ids import Prefix, is_id
 from corridor.domain.outcome import Frozen
-from corridor.domain.payment import Status
+from corridor.domain.payment import RefundStatus, Status
 from corridor.domain.posting import Posting
 from corridor.domain.settlement import SettlementBatch, SettlementLine, SettlementPage
 from corridor.ledger import rules, store
-from corridor.storage import payments, settlement
+from corridor.storage import payments, refunds, settlement
 from corridor.storage.settlement import LineRow
 
 LOOK_BACK = timedelta(days=30)
@@ -60,11 +60,15 @@ class Tidings:
 
 
 class SettlementSteps:
-    """Activities of the import; every one is idempotent by the provider's batch and row ids."""
+    """Activities of the import; every one is idempotent by the provider's batch and row ids.
 
-    def __init__(self, edge: Edge, tidings: Tidings) -> None:
+    `tidings` reach payments with the fact of their settlement, `setbacks` reach refunds with a hint to look.
+    """
+
+    def __init__(self, edge: Edge, tidings: Tidings, setbacks: Tidings) -> None:
         self._edge = edge
         self._tidings = tidings
+        self._setbacks = setbacks
 
     @implements(FIND_BATCHES)
     async def find_batches(self, wanted: BatchesIn) -> Batches:
@@ -96,6 +100,8 @@ class SettlementSteps:
         async with beating():
             charges = await self._edge.database.read(_charges_to_tell, wanted)
             told = await self._tell_all(wanted.provider, charges)
+            for refund_id, line_id in await self._edge.database.read(_refunds_paid_back, wanted):
+                await self._setbacks.tell(refund_id, {"provider_event_id": f"settlement:{line_id}"})
             return await self._edge.database.write(close, wanted, told, self._edge.now())
 
     async def _tell_all(self, provider: str, charges: list[tuple[str, str]]) -> list[str]:
@@ -140,6 +146,21 @@ def _charges_to_tell(connection: Connection, wanted: BatchIn) -> list[tuple[str,
         (row.payment_id, row.line_id)
         for row in rows
         if row.kind == "charge" and row.payment_id is not None and _is_open(connection, row.payment_id)
+    ]
+
+
+def _refunds_paid_back(connection: Connection, wanted: BatchIn) -> list[tuple[str, str]]:
+    """(refund id, row id) of rows that give back a refund we still take for done: the webhook was lost."""
+    rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("staged",))
+    named = [
+        (_refund_of(SettlementLine.model_validate(row.body)), row.line_id)
+        for row in rows
+        if row.kind == "adjustment"
+    ]
+    return [
+        (refund_id, line_id)
+        for refund_id, line_id in named
+        if refund_id is not None and refunds.load(connection, refund_id).status == RefundStatus.SUCCEEDED
     ]
 
 

@@ -103,7 +103,11 @@ def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., An
     edge = wiring.edge
     steps = PaymentSteps(edge)
     refunds, reviews = RefundSteps(edge), ReviewSteps(edge)
-    settlement = SettlementSteps(edge, Tidings(client, names.payment_workflow_id(""), names.SETTLEMENT_FACT))
+    settlement = SettlementSteps(
+        edge,
+        Tidings(client, names.payment_workflow_id(""), names.SETTLEMENT_FACT),
+        Tidings(client, names.refund_workflow_id(""), names.PROVIDER_HINT),
+    )
     webhooks = WebhookSteps(edge.database, wiring.outbound, wiring.sealer, edge.now)
     return (
         Preparation(edge).prepare,

@@ -70,4 +70,5 @@ def _sealed(
         provider_reference=event.provider_reference,
         body_sealed=deps.sealer.seal(body, inbox.place(event_id)),
         created_at=event.created_at,
+        is_setback=event.is_setback,
     )

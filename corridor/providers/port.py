@@ -155,6 +155,8 @@ class ProviderEvent(Frozen):
     payment_id: str | None
     effect_key: str | None
     provider_reference: str | None
+    is_setback: bool = False
+    """It says that something which had succeeded no longer holds (a refund came back): always worth a look."""
 
 
 class SignatureInvalid(Exception):

@@ -32,6 +32,7 @@ class NewProviderEvent(Frozen):
     provider_reference: str | None
     body_sealed: bytes
     created_at: datetime
+    is_setback: bool = False
 
 
 def place(event_id: str) -> str:

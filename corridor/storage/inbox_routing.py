@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from corridor.domain.effect import EffectState, Operation
-from corridor.domain.payment import Status
+from corridor.domain.payment import RefundStatus, Status
 from corridor.storage.inbox import InboxState
-from corridor.storage.tables import effects, payments, provider_events
+from corridor.storage.tables import effects, payments, provider_events, refunds
 
 GRACE = timedelta(milliseconds=1500)
 """The synchronous answer normally comes first; waiting for it keeps signals out of the happy path's history."""
@@ -100,7 +100,7 @@ def _pause(tries: int) -> timedelta:
 def _hints(connection: Connection, row: Any) -> tuple[Hint, ...] | None:
     """Who still waits for this news. Empty: the outcome is proven already. None: we know nothing of the object."""
     effect = _effect(connection, row)
-    if effect is not None and (effect.state not in _FINAL or _is_news_of_a_refund(effect, row)):
+    if effect is not None and (effect.state not in _FINAL or _is_setback(connection, effect, row)):
         return (Hint(effect.object_id, effect.key),)
     payment_id = effect.payment_id if effect is not None else _payment_id(connection, row)
     if payment_id is None:
@@ -108,16 +108,16 @@ def _hints(connection: Connection, row: Any) -> tuple[Hint, ...] | None:
     return tuple(_open(connection, payment_id))
 
 
-def _is_news_of_a_refund(effect: Any, row: Any) -> bool:
-    """A refund that succeeded may still come back: an event made after the proof is worth a look.
+def _is_setback(connection: Connection, effect: Any, row: Any) -> bool:
+    """A refund that succeeded may still come back, also before we hear that it succeeded.
 
-    Stripe's times are whole seconds, rounded down, so events of the proof itself are never later than it.
+    A repeat under the same key is answered from the provider's memory of the first answer, so our proof may be younger
+    than the event that took it back: no comparison of times can tell.
     """
-    return bool(
-        effect.operation == Operation.REFUND
-        and effect.state == EffectState.APPROVED
-        and row.created_at > effect.resolved_at
-    )
+    if effect.operation != Operation.REFUND or effect.state != EffectState.APPROVED or not row.is_setback:
+        return False
+    of_it = select(refunds.c.status).where(refunds.c.id == effect.object_id)
+    return connection.execute(of_it).scalar_one_or_none() == RefundStatus.SUCCEEDED
 
 
 def _effect(connection: Connection, row: Any) -> Any:

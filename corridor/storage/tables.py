@@ -12,6 +12,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -274,6 +275,13 @@ provider_events = Table(
     Column("effect_key", String(128)),
     Column("provider_reference", String(128)),
     Column("body", LargeBinary, nullable=False, comment="raw bytes, sealed"),
+    Column(
+        "is_setback",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="says that what had succeeded no longer holds",
+    ),
     Column("state", String(16), nullable=False, comment="stored | routed | confirmed | unmatched"),
     Column("tries", Integer, nullable=False, server_default=text("0")),
     moment("created_at"),

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, insert
 
-from corridor.domain.accepted import NewPayment
+from corridor.domain.accepted import NewPayment, NewRefund
 from corridor.domain.effect import EffectState, FrozenRequest, Operation, effect_key
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
-from corridor.domain.payment import Status
-from corridor.storage import effects, inbox, payments, webhook_endpoints
+from corridor.domain.payment import RefundStatus, Status
+from corridor.storage import effects, inbox, payments, refunds, webhook_endpoints
 from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import merchants
@@ -104,6 +104,19 @@ def captured(connection: Connection, row: PaymentRow) -> PaymentRow:
     )
 
 
+def refunded(connection: Connection, payment: PaymentRow) -> str:
+    """A refund of the payment that succeeded."""
+    new = NewRefund(
+        id=new_id(Prefix.REFUND, NOW),
+        payment_id=payment.id,
+        merchant_id=payment.merchant_id,
+        amount=Money(1000, "EUR"),
+    )
+    row = refunds.accept(connection, new, NOW)
+    refunds.move(connection, row, "refund.succeeded", NOW, to=RefundStatus.SUCCEEDED)
+    return new.id
+
+
 def provider_event(
     connection: Connection,
     *,
@@ -111,6 +124,7 @@ def provider_event(
     effect_key: str | None = None,
     reference: str | None = None,
     received_at: datetime = NOW,
+    is_setback: bool = False,
 ) -> str:
     event_id = new_id(Prefix.PROVIDER_EVENT, received_at)
     new = inbox.NewProviderEvent(
@@ -123,6 +137,7 @@ def provider_event(
         provider_reference=reference,
         body_sealed=b"sealed",
         created_at=received_at,
+        is_setback=is_setback,
     )
     assert inbox.store(connection, new, received_at)
     return event_id

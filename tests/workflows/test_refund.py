@@ -161,6 +161,17 @@ async def test_a_refund_that_comes_back_is_booked_back(everywhere: World) -> Non
     assert payment.amount_refunded_minor == 0
 
 
+async def test_a_refund_that_came_back_unheard_is_noticed_in_the_settlement_report(here: World) -> None:
+    """The webhook was lost; the report pays the money back, and that is the second way to hear of it."""
+    payment = await here.pay("pm_card_refundFail")
+    refund = await here.refund(payment.id, 2_000)
+    assert refund.status == "succeeded"
+    (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
+    await here.settle()
+    await _until_refund(here, refund.id, "failed")
+    assert (await here.payment(payment.id)).amount_refunded_minor == 0
+
+
 async def test_a_temporal_cancel_of_a_refund_under_way_loses_no_answer(here: World) -> None:
     payment = await here.pay()
     refund_id = await here.accept_refund(payment.id, 2_000)

@@ -64,7 +64,7 @@ async def test_a_charge_that_is_nobodys_waits_in_suspense(here: World) -> None:
 async def test_two_signals_of_one_row_make_one_posting(here: World) -> None:
     payment = await here.pay()
     (await here.control.post("/control/settle")).raise_for_status()
-    steps = SettlementSteps(here.wired.edge, Tidings(here.client, "nobody-", "settlement_fact"))
+    steps = SettlementSteps(here.wired.edge, _nobody(here), _nobody(here))
     (batch_id,) = (
         await ActivityEnvironment().run(steps.find_batches, BatchesIn(provider="stripe"))
     ).batch_ids
@@ -133,9 +133,8 @@ def _batch_states(connection: Connection) -> set[str]:
 async def test_a_second_row_of_a_settled_payment_waits_in_suspense(here: World) -> None:
     payment = await here.pay()
     (await here.control.post("/control/settle")).raise_for_status()
-    steps = SettlementSteps(
-        here.wired.edge, Tidings(here.client, names.payment_workflow_id(""), names.SETTLEMENT_FACT)
-    )
+    told = Tidings(here.client, names.payment_workflow_id(""), names.SETTLEMENT_FACT)
+    steps = SettlementSteps(here.wired.edge, told, _nobody(here))
     run = ActivityEnvironment().run
     (batch_id,) = (await run(steps.find_batches, BatchesIn(provider="stripe"))).batch_ids
     await run(steps.import_page, ImportPageIn(provider="stripe", batch_id=batch_id))
@@ -155,7 +154,7 @@ async def test_a_row_told_to_a_payment_that_ended_without_it_waits_in_suspense(h
     failed = await here.pay("pm_card_visa_chargeDeclined")
     await here.pay()
     (await here.control.post("/control/settle")).raise_for_status()
-    steps = SettlementSteps(here.wired.edge, Tidings(here.client, "nobody-", "settlement_fact"))
+    steps = SettlementSteps(here.wired.edge, _nobody(here), _nobody(here))
     run = ActivityEnvironment().run
     (batch_id,) = (await run(steps.find_batches, BatchesIn(provider="stripe"))).batch_ids
     await run(steps.import_page, ImportPageIn(provider="stripe", batch_id=batch_id))
@@ -184,7 +183,7 @@ async def test_a_payout_paid_long_after_it_was_made_is_still_looked_for(
         return tuple(batch for batch in (slow, newer) if batch.created_at >= since)
 
     monkeypatch.setattr(BriefStripe, "settlement_batches", batches)
-    steps = SettlementSteps(here.wired.edge, Tidings(here.client, "nobody-", "settlement_fact"))
+    steps = SettlementSteps(here.wired.edge, _nobody(here), _nobody(here))
     found = await ActivityEnvironment().run(steps.find_batches, BatchesIn(provider="stripe"))
     assert "po_slow" in found.batch_ids
 
@@ -193,3 +192,8 @@ def _add_twin_of_the_charge(connection: Connection) -> None:
     row = connection.execute(select(settlement_lines).where(settlement_lines.c.kind == "charge")).one()
     twin = {**row._asdict(), "line_id": "txn_twin", "body": {**row.body, "line_id": "txn_twin"}}
     connection.execute(insert(settlement_lines).values(**twin))
+
+
+def _nobody(here: World) -> Tidings:
+    """Tidings that reach no workflow."""
+    return Tidings(here.client, "nobody-", "settlement_fact")

@@ -59,7 +59,13 @@ def reduce_event(body: bytes) -> ProviderEvent:
         payment_id=metadata.word("corridor_payment"),
         effect_key=_key_of_cause(event) or metadata.word("corridor_effect"),
         provider_reference=_reference(concerned),
+        is_setback=_is_failed_refund(concerned),
     )
+
+
+def _is_failed_refund(concerned: Document) -> bool:
+    """https://docs.stripe.com/refunds#failed-refunds: it may fail days after it succeeded."""
+    return concerned.word("object") == "refund" and concerned.word("status") in ("failed", "canceled")
 
 
 def _key_of_cause(event: Document) -> str | None:
