@@ -11,7 +11,7 @@ from corridor.runtime import build, logging, readiness, telemetry
 from corridor.runtime import client as temporal_client
 from corridor.runtime.settings import Settings, load
 from workers import fleet, schedules, wiring
-from workers.keeper import Keeper, without_builds
+from workers.builds.keeper import Keeper, without_builds
 from workers.patience import until_answered
 from workers.relay import relay
 from workers.relay.loop import Loop, keep_turning

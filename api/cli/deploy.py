@@ -14,8 +14,8 @@ from corridor.runtime.histories import Run, from_server
 from corridor.runtime.replay import Replayed
 from corridor.runtime.replay_pool import CodeUnusable, replay_in_parallel
 from corridor.runtime.settings import Settings
-from workers import adoption, deployment
-from workers.deployment import Build
+from workers.builds import adoption, deployment
+from workers.builds.deployment import Build
 
 Command = Callable[[Client, Settings], Coroutine[Any, Any, ExitCode]]
 _REFUSALS = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})

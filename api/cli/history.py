@@ -20,8 +20,8 @@ from corridor.runtime.replay import Replayed
 from corridor.runtime.replay_pool import CodeUnusable, Outcome, replay_in_parallel
 from corridor.runtime.settings import Settings
 from corridor.storage.sealing import Sealer
-from workers.recovery.archive import Archive, ArchiveDamaged, ArchiveInUse, is_archive
-from workers.recovery.export import Pass, export, follow
+from workers.histories.archive import Archive, ArchiveDamaged, ArchiveInUse, is_archive
+from workers.histories.export import Pass, export, follow
 
 DEFAULT_ARCHIVE = "history-archive"
 LISTED = 20

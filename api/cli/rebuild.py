@@ -18,11 +18,11 @@ from corridor.runtime.histories import Run, from_directory, from_server, of_work
 from corridor.runtime.settings import Settings
 from corridor.storage.database import Database, DatabaseUnavailable
 from workers import wiring
-from workers.recovery import rebuild
-from workers.recovery.archive import ArchiveDamaged, is_archive
-from workers.recovery.rebuild import NotFresh, Rebuilt
-from workers.recovery.rebuild_compare import TableReport
-from workers.recovery.rebuild_fold import Books
+from workers.histories.archive import ArchiveDamaged, is_archive
+from workers.rebuild import rebuild
+from workers.rebuild.compare import TableReport
+from workers.rebuild.fold import Books
+from workers.rebuild.rebuild import NotFresh, Rebuilt
 from workers.wiring import Wiring
 
 LISTED = 10

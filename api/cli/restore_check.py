@@ -18,10 +18,10 @@ from corridor.runtime import settings
 from corridor.runtime.settings import Settings
 from corridor.storage.database import DatabaseUnavailable
 from workers import wiring
-from workers.recovery.archive import ArchiveDamaged
-from workers.recovery.gaps import Findings
-from workers.recovery.rebuild_compare import NOT_DERIVABLE
-from workers.recovery.restore_check import Check
+from workers.histories.archive import ArchiveDamaged
+from workers.rebuild.compare import NOT_DERIVABLE
+from workers.restore.check import Check
+from workers.restore.gaps import Findings
 
 SHOWN = 40
 

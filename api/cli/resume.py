@@ -10,7 +10,7 @@ from corridor.runtime import settings
 from corridor.runtime.settings import Settings
 from corridor.storage.database import DatabaseUnavailable
 from workers import wiring
-from workers.recovery.resume import Resumed, resume_all
+from workers.resume import Resumed, resume_all
 from workflows.starts import Windows
 
 

@@ -14,7 +14,7 @@ from temporalio.client import Client
 from corridor.runtime.build import SOURCE, source_digest
 from tests.e2e.installation import Installation, captures, payments
 from tests.e2e.second_build import SecondBuild
-from workers import deployment
+from workers.builds import deployment
 from workflows import names
 
 PREPARE = "            prepared = await prepare(self.state, self.approved_review)\n"

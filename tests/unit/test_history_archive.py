@@ -11,7 +11,7 @@ from temporalio.client import WorkflowHistory
 from corridor.runtime.histories import Run, is_closed
 from corridor.storage.sealing import Sealer
 from tests.replay import golden
-from workers.recovery.archive import HEAD, MANIFEST, Archive, ArchiveDamaged, ArchiveInUse
+from workers.histories.archive import HEAD, MANIFEST, Archive, ArchiveDamaged, ArchiveInUse
 
 RING = Sealer("k1", {"k1": b"1" * 32})
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -10,9 +10,9 @@ from corridor.domain.outcome import Frozen
 from corridor.domain.posting import Entry, Posting
 from corridor.runtime.keys import KeyRing
 from tests.replay import golden
-from workers.recovery import reading
-from workers.recovery.reading import Reading, Sealed
-from workers.recovery.rebuild_fold import Books
+from workers.histories import reading
+from workers.histories.reading import Reading, Sealed
+from workers.rebuild.fold import Books
 from workflows.messages import CommandDone, PaymentAnswer, PaymentStart, ReviewCommand, SettlementFact
 
 

@@ -16,8 +16,9 @@ from corridor.runtime.refused import SettingsRefused
 from tests.workflows.books import prove
 from tests.workflows.conftest import installation
 from tests.workflows.world import GRACE, World, world
-from workers import deployment, fleet
-from workers.keeper import Keeper, without_builds
+from workers import fleet
+from workers.builds import deployment
+from workers.builds.keeper import Keeper, without_builds
 from workflows import names, payment
 from workflows.payment import PaymentWorkflow
 

@@ -9,11 +9,11 @@ import pytest
 from corridor.storage.database import Database
 from corridor.storage.sealing import Sealer
 from tests.workflows.world import World, now
-from workers.recovery import rebuild
-from workers.recovery.archive import Archive
-from workers.recovery.export import Pass, export, follow
-from workers.recovery.rebuild import Rebuilt
-from workers.recovery.rebuild_fold import Books
+from workers.histories.archive import Archive
+from workers.histories.export import Pass, export, follow
+from workers.rebuild import rebuild
+from workers.rebuild.fold import Books
+from workers.rebuild.rebuild import Rebuilt
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -22,10 +22,10 @@ from corridor.storage.ledger_tables import entries, postings
 from corridor.storage.tables import payments as payment_table
 from tests.replay import scenarios
 from tests.workflows.world import World, now
-from workers.recovery import rebuild
-from workers.recovery.rebuild import Rebuilt
-from workers.recovery.rebuild_compare import Comparison, TableReport
-from workers.recovery.rebuild_fold import Books
+from workers.rebuild import rebuild
+from workers.rebuild.compare import Comparison, TableReport
+from workers.rebuild.fold import Books
+from workers.rebuild.rebuild import Rebuilt
 
 CHANGE_A_LEG = (
     "UPDATE entries SET amount_minor = amount_minor + :by"

@@ -22,9 +22,9 @@ from corridor.storage.idempotency import Claim, Replay
 from corridor.storage.tables import event_positions, merchants, settlement_batches
 from tests.workflows.earlier import copy_of, copying, empty, on, rows
 from tests.workflows.world import World, now
-from workers.recovery import reading
-from workers.recovery.gaps import Findings, GapKind
-from workers.recovery.restore_check import Check
+from workers.histories import reading
+from workers.restore.check import Check
+from workers.restore.gaps import Findings, GapKind
 from workflows import names
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

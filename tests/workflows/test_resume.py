@@ -16,7 +16,7 @@ from corridor.domain.payment import Status, StatusReason
 from corridor.ledger import proof
 from corridor.storage import payments, refunds
 from tests.workflows.world import World, now
-from workers.recovery.resume import Resumed, resume_all, resume_of
+from workers.resume import Resumed, resume_all, resume_of
 from workflows import names
 from workflows.messages import CancelCommand, CaptureCommand
 from workflows.starts import payment_start

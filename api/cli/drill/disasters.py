@@ -14,8 +14,8 @@ from api.cli.restore_check import Wanted, check
 from corridor.runtime import client as temporal_client
 from corridor.runtime.settings import Settings
 from workers import wiring
-from workers.recovery.gaps import Gap
-from workers.recovery.resume import resume_all
+from workers.restore.gaps import Gap
+from workers.resume import resume_all
 from workflows.starts import Windows
 
 LOST = "lost"

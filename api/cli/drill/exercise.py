@@ -27,9 +27,9 @@ from corridor.runtime.settings import Settings
 from corridor.runtime.stack import Stack
 from corridor.storage.database import Database
 from workers import wiring
-from workers.recovery import rebuild
-from workers.recovery.rebuild import Rebuilt
-from workers.recovery.rebuild_fold import Books
+from workers.rebuild import rebuild
+from workers.rebuild.fold import Books
+from workers.rebuild.rebuild import Rebuilt
 
 PER_SECOND = 4.0
 """Purchases a second that are wanted; what the machine does not carry waits its turn."""

@@ -21,11 +21,12 @@ from corridor.storage.database import Database
 from corridor.storage.ledger_tables import postings
 from corridor.storage.migrate import upgrade_async
 from corridor.storage.tables import payments
-from workers.recovery import reading, rebuild_compare
-from workers.recovery.reading import Sealed
-from workers.recovery.rebuild_compare import Compared, Comparison, Rows
-from workers.recovery.rebuild_fold import Books
-from workers.recovery.rebuild_rows import Rebuild
+from workers.histories import reading
+from workers.histories.reading import Sealed
+from workers.rebuild import compare as rebuild_compare
+from workers.rebuild.compare import Compared, Comparison, Rows
+from workers.rebuild.fold import Books
+from workers.rebuild.rows import Rebuild
 from workflows import names
 
 CARRIES_MONEY = f'WorkflowType IN ("{names.PAYMENT}", "{names.REFUND}", "{names.SETTLEMENT}")'

@@ -20,11 +20,11 @@ from activities.contracts import Declared, Standing
 from activities.edge import Edge
 from corridor.domain.failure import InvariantBroken, Refused
 from corridor.ledger import store
-from workers.recovery.gaps import Gap, GapKind
-from workers.recovery.picture import Picture, differences, look
-from workers.recovery.reading import Reading, StepTaken, UpdateSeen
-from workers.recovery.retake import NotTold, Retake
-from workers.recovery.rows_again import make_rows
+from workers.histories.reading import Reading, StepTaken, UpdateSeen
+from workers.restore.gaps import Gap, GapKind
+from workers.restore.picture import Picture, differences, look
+from workers.restore.retake import NotTold, Retake
+from workers.restore.rows_again import make_rows
 from workflows.messages import ReviewCommand, SettlementFact
 
 DIVERGED = (

@@ -13,7 +13,7 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from corridor.runtime.histories import Run, fetch, query_since
-from workers.recovery.archive import Archive, Line
+from workers.histories.archive import Archive, Line
 
 OVERLAP = timedelta(minutes=5)
 """How far behind its last pass a continuous export looks: Temporal's list of runs lags behind a little."""

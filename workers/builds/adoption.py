@@ -19,7 +19,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 
 from corridor.runtime.histories import Run, from_server
 from corridor.runtime.replay import Replayed, Verdict, replay
-from workers import deployment, wiring
+from workers import wiring
+from workers.builds import deployment
 from workflows import names
 
 

@@ -33,7 +33,7 @@ from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import payments as payment_table
 from corridor.storage.tables import quotes, settlement_batches, settlement_lines
 from corridor.storage.tables import refunds as refund_table
-from workers.recovery.rebuild_fold import Booked, Books, Carried, Closing, EffectTold, LineTold, ReviewTold
+from workers.rebuild.fold import Booked, Books, Carried, Closing, EffectTold, LineTold, ReviewTold
 
 UNKNOWN_NAME = "(not in histories)"
 _UNTOUCHED: Mapping[str, int] = {

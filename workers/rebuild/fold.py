@@ -28,7 +28,7 @@ from corridor.domain.payment import StatusReason
 from corridor.domain.posting import Posting
 from corridor.domain.quote import Quote
 from corridor.domain.settlement import BadRow, SettlementBatch, SettlementLine
-from workers.recovery.reading import Reading, StepTaken
+from workers.histories.reading import Reading, StepTaken
 from workflows import names
 from workflows.messages import PaymentStart, RefundStart, ReviewCommand
 

@@ -21,14 +21,15 @@ from corridor.runtime.histories import Run, from_server, query_since
 from corridor.storage import effects, events
 from corridor.storage.database import Database
 from corridor.storage.tables import events as event_table
-from workers.recovery import deliveries, reading
-from workers.recovery.archive import Archive
-from workers.recovery.gaps import Findings, Gap, GapKind
-from workers.recovery.imports import Imports
-from workers.recovery.imports import catch_up as importing_again
-from workers.recovery.picture import look
-from workers.recovery.reading import Reading, Sealed
-from workers.recovery.repair import Family, repair
+from workers.histories import reading
+from workers.histories.archive import Archive
+from workers.histories.reading import Reading, Sealed
+from workers.restore import deliveries
+from workers.restore.gaps import Findings, Gap, GapKind
+from workers.restore.imports import Imports
+from workers.restore.imports import catch_up as importing_again
+from workers.restore.picture import look
+from workers.restore.repair import Family, repair
 from workflows import names
 
 MARGIN = timedelta(minutes=10)

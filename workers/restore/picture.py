@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 from corridor.domain.effect import EffectState
 from corridor.storage.ledger_tables import postings
 from corridor.storage.tables import effects, events, payments, quotes, refunds, reviews
-from workers.recovery.gaps import Gap, GapKind
+from workers.restore.gaps import Gap, GapKind
 
 
 @dataclass(frozen=True)

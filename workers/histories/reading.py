@@ -21,7 +21,7 @@ from temporalio.converter import DataConverter
 from activities import contracts
 from activities.contracts import Step
 from corridor.domain.outcome import Frozen
-from workers.recovery.labels import builds, key_ids
+from workers.histories.labels import builds, key_ids
 from workflows import messages, names
 
 STEPS: Mapping[str, Step[Any, Any]] = {

@@ -31,7 +31,7 @@ from temporalio.client import WorkflowHistory
 
 from corridor.runtime.histories import Run
 from corridor.storage.sealing import Sealer
-from workers.recovery import labels
+from workers.histories import labels
 
 MANIFEST = "manifest.jsonl"
 HEAD = "head.sealed"

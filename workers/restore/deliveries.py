@@ -12,8 +12,8 @@ from activities.contracts import ATTEMPT_WEBHOOK
 from corridor.storage import webhook_deliveries
 from corridor.storage.database import Database
 from corridor.storage.tables import webhook_deliveries as table
-from workers.recovery.gaps import Gap, GapKind
-from workers.recovery.reading import Reading, StepTaken
+from workers.histories.reading import Reading, StepTaken
+from workers.restore.gaps import Gap, GapKind
 
 
 async def catch_up(database: Database, runs: AsyncIterator[Reading | Gap], is_repair: bool) -> list[Gap]:

@@ -47,7 +47,7 @@ from corridor.fx.store import insert_quote, lock_quote
 from corridor.ledger import store
 from corridor.storage import effects, payments, refunds
 from corridor.storage.tables import quotes, reviews
-from workers.recovery.reading import StepTaken
+from workers.histories.reading import StepTaken
 from workflows.messages import ReviewCommand, SettlementFact
 
 P = ParamSpec("P")

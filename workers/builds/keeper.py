@@ -12,8 +12,8 @@ from temporalio.client import Client
 
 from corridor.runtime.refused import SettingsRefused
 from corridor.runtime.replay import Replayed
-from workers import deployment
-from workers.adoption import adopt, in_this_process
+from workers.builds import deployment
+from workers.builds.adoption import adopt, in_this_process
 from workflows import names
 
 log = structlog.get_logger(__name__)

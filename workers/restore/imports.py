@@ -17,8 +17,8 @@ from corridor.storage import settlement
 from corridor.storage.database import Database
 from corridor.storage.ledger_tables import postings
 from corridor.storage.tables import settlement_batches, settlement_lines
-from workers.recovery.gaps import Gap, GapKind
-from workers.recovery.reading import Reading, StepTaken
+from workers.histories.reading import Reading, StepTaken
+from workers.restore.gaps import Gap, GapKind
 
 _ADVICE = (
     "a payment of this report is not repaired; settle that first, then the next import closes the report"

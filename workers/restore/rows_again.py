@@ -8,8 +8,8 @@ from corridor.domain.accepted import NewPayment, NewRefund
 from corridor.storage import idempotency, payments, refunds
 from corridor.storage.tables import idempotency_keys, merchants
 from corridor.storage.tables import refunds as refund_table
-from workers.recovery.gaps import Gap, GapKind
-from workers.recovery.reading import Reading
+from workers.histories.reading import Reading
+from workers.restore.gaps import Gap, GapKind
 
 NO_MERCHANT = "make the merchant again under this id from a later copy of the database, then run this again"
 NOT_ACCEPTED = "its history is gone or tells too little; look it up in the provider's dashboard by this id"

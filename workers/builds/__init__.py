@@ -1,0 +1,1 @@
+"""Which build of the workers carries which payments, and how a new one takes over."""

@@ -1,0 +1,1 @@
+"""Histories read, told apart and kept: the second copy of every payment."""

@@ -1,1 +1,0 @@
-"""Disaster recovery: what was lost is rebuilt from what was kept."""
