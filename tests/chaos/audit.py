@@ -15,7 +15,8 @@ from tests.chaos.clerk import Clerk
 from tests.chaos.faults.hostile import CANARY_CARD
 from tests.chaos.journal import Journal
 from tests.chaos.leaks import Sample
-from tests.chaos.liveness import LIMIT_SECONDS, Recovery
+from tests.chaos.liveness import Recovery
+from tests.chaos.plan import Plan
 from tests.chaos.shopping import Street
 from tests.chaos.stand import Stand
 from tests.chaos.watch import Watch
@@ -25,6 +26,7 @@ from tests.chaos.watch import Watch
 class Run:
     """Everything a finished run left to be judged."""
 
+    plan: Plan
     stand: Stand
     street: Street
     clerk: Clerk
@@ -61,7 +63,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
         proofs.histories_replay(histories.replayed, _workflow_ids(evidence)),
         watched(run.watch, run.journal.violations),
-        recovered(run.recovery),
+        recovered(run.recovery, run.plan.profile.recovers_within_seconds),
         leaks.nothing_grew(run.samples, leaks.sample(run.stand.pids())),
         leaks.secrets_are_nowhere(_canaries(run.stand), run.stand.directories()),
     )
@@ -111,13 +113,16 @@ def watched(watch: Watch, violations: Sequence[str]) -> Proof:
     return proof(claim, watch.looks, "looks", violations, notes)
 
 
-def recovered(recovery: Recovery) -> Proof:
-    """Within L after the last fault, each payment that was open then had ended, or waited for others than us."""
-    late = [f"{payment_id} took {seconds} s" for payment_id, seconds in recovery.decided.items()
-            if seconds > LIMIT_SECONDS]  # fmt: skip
+def recovered(recovery: Recovery, within_seconds: float | None) -> Proof:
+    """Soon after the last fault, each payment that was open then had ended, or waited for others than us."""
+    late = [
+        f"{payment_id} took {seconds} s"
+        for payment_id, seconds in recovery.decided.items()
+        if within_seconds is not None and seconds > within_seconds
+    ]
     late += [f"{payment_id} was still {status} at the end" for payment_id, status in recovery.left.items()]
-    claim = f"{LIMIT_SECONDS:.0f} s after the last fault no payment waited for us"
-    return proof(claim, len(recovery.decided), "payments open then", late)
+    when = "in the end" if within_seconds is None else f"{within_seconds:.0f} s after the last fault"
+    return proof(f"{when} no payment waited for us", len(recovery.decided), "payments open then", late)
 
 
 def _sequences(evidence: Evidence) -> dict[str, int]:

@@ -24,8 +24,6 @@ from corridor.storage.tables import (
 
 LOOK_SECONDS = 0.5
 PAY_OUT_SECONDS = 6.0
-LIMIT_SECONDS = 30.0
-"""L: within this after the last fault, each payment is terminal or in owned review."""
 PATIENCE_SECONDS = 75.0
 HELD_SECONDS = 14.0
 MOST_CLOSING_ROUNDS = 3

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIMIT_SECONDS = 300
+LIMIT_SECONDS = 400
 
 
 @pytest.mark.slow
