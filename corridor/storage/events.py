@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Integer, Row, Select, bindparam, delete, func, insert, select, update
 
 from corridor.domain.ids import Prefix, new_id
 from corridor.storage.records import Json, time_view
@@ -105,13 +105,7 @@ def assign_positions(connection: Connection, limit: int, beyond: int = 0) -> int
     Every place is after `beyond`: places up to there may have been given before, by a database that was lost.
     By time, but never against an object's own sequence: two processes that wrote it may have clocks apart.
     """
-    reached = func.max(events.c.created_at).over(partition_by=events.c.object_id, order_by=events.c.sequence)
-    waiting = connection.execute(
-        select(unpositioned_events.c.event_id, unpositioned_events.c.merchant_id)
-        .join(events, events.c.id == unpositioned_events.c.event_id)
-        .order_by(reached, events.c.object_id, events.c.sequence)
-        .limit(limit)
-    ).all()
+    waiting = connection.execute(_WAITING, {"most": limit}).all()
     if not waiting:
         return 0
     last = max(beyond, last_position(connection))
@@ -128,6 +122,24 @@ def assign_positions(connection: Connection, limit: int, beyond: int = 0) -> int
         )
     )
     return len(waiting)
+
+
+def _waiting() -> Select[Any]:
+    """The outbox is read first, as a table of its own: a window over the join would walk every event there is."""
+    outbox = (
+        select(unpositioned_events, events.c.object_id, events.c.sequence, events.c.created_at)
+        .join(events, events.c.id == unpositioned_events.c.event_id)
+        .cte("outbox")
+        .prefix_with("MATERIALIZED")
+    )
+    reached = func.max(outbox.c.created_at).over(partition_by=outbox.c.object_id, order_by=outbox.c.sequence)
+    ordered = select(outbox.c.event_id, outbox.c.merchant_id).order_by(
+        reached, outbox.c.object_id, outbox.c.sequence
+    )
+    return ordered.limit(bindparam("most", type_=Integer))
+
+
+_WAITING = _waiting()
 
 
 def last_position(connection: Connection) -> int:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from corridor.domain.failure import Refusal, Refused
 from corridor.domain.money import Money
 from corridor.domain.payment import Status, StatusReason, advance
 from corridor.storage import events, idempotency
+from corridor.storage.pages import Page, newest_first
 from corridor.storage.records import Json, former, money_view, time_view
 from corridor.storage.tables import payments
 
@@ -82,12 +82,6 @@ def _one(row: PaymentRow | None) -> PaymentRow:
     return row
 
 
-@dataclass(frozen=True)
-class Page:
-    rows: Sequence[PaymentRow]
-    has_more: bool
-
-
 def page(
     connection: Connection,
     merchant_id: str,
@@ -96,21 +90,11 @@ def page(
     statuses: Sequence[str] = (),
     merchant_reference: str | None = None,
 ) -> Page:
-    """Newest first, by keyset on (created_at, id); `after` is the last pair of the page before."""
-    query = select(payments).where(payments.c.merchant_id == merchant_id)
-    if statuses:
-        query = query.where(payments.c.status.in_(statuses))
+    """The merchant's payments, newest first."""
+    wanted = [payments.c.merchant_id == merchant_id]
     if merchant_reference is not None:
-        query = query.where(payments.c.merchant_reference == merchant_reference)
-    if after is not None:
-        moment, last_id = after
-        older = (payments.c.created_at < moment) | (
-            (payments.c.created_at == moment) & (payments.c.id < last_id)
-        )
-        query = query.where(older)
-    query = query.order_by(payments.c.created_at.desc(), payments.c.id.desc()).limit(limit + 1)
-    rows = connection.execute(query).all()
-    return Page(rows[:limit], has_more=len(rows) > limit)
+        wanted.append(payments.c.merchant_reference == merchant_reference)
+    return newest_first(connection, payments, wanted, limit, after, statuses)
 
 
 def move(

@@ -1,7 +1,6 @@
 """Refunds as rows: accepted beside their payment, moved along their own table, each move with its event."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from corridor.domain.payment import (
     require,
 )
 from corridor.storage import events, idempotency, payments
+from corridor.storage.pages import Page, newest_first
 from corridor.storage.records import Json, former, money_view, time_view
 from corridor.storage.tables import refunds
 
@@ -95,12 +95,6 @@ def owned(connection: Connection, merchant_id: str, refund_id: str) -> RefundRow
     return _one(connection.execute(query).one_or_none())
 
 
-@dataclass(frozen=True)
-class Page:
-    rows: Sequence[RefundRow]
-    has_more: bool
-
-
 def page(
     connection: Connection,
     merchant_id: str,
@@ -109,21 +103,11 @@ def page(
     payment_id: str | None = None,
     statuses: Sequence[str] = (),
 ) -> Page:
-    """Newest first, by keyset on (created_at, id); `after` is the last pair of the page before."""
-    query = select(refunds).where(refunds.c.merchant_id == merchant_id)
+    """The merchant's refunds, newest first."""
+    wanted = [refunds.c.merchant_id == merchant_id]
     if payment_id is not None:
-        query = query.where(refunds.c.payment_id == payment_id)
-    if statuses:
-        query = query.where(refunds.c.status.in_(statuses))
-    if after is not None:
-        moment, last_id = after
-        query = query.where(
-            (refunds.c.created_at < moment) | ((refunds.c.created_at == moment) & (refunds.c.id < last_id))
-        )
-    rows = connection.execute(
-        query.order_by(refunds.c.created_at.desc(), refunds.c.id.desc()).limit(limit + 1)
-    ).all()
-    return Page(rows[:limit], has_more=len(rows) > limit)
+        wanted.append(refunds.c.payment_id == payment_id)
+    return newest_first(connection, refunds, wanted, limit, after, statuses)
 
 
 def move(

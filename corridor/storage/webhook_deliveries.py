@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, new_id
 from corridor.storage import events, payments, webhook_endpoints
+from corridor.storage.pages import newest_first
 from corridor.storage.records import Json, time_view
 from corridor.storage.tables import events as event_table
 from corridor.storage.tables import webhook_deliveries
@@ -194,16 +195,8 @@ def of_merchant(
     connection: Connection, merchant_id: str, limit: int, after: tuple[datetime, str] | None = None
 ) -> list[DeliveryRow]:
     """The merchant's deliveries, newest first, by keyset on (created_at, id)."""
-    table = webhook_deliveries.c
-    query = select(webhook_deliveries).where(table.merchant_id == merchant_id)
-    if after is not None:
-        moment, last_id = after
-        query = query.where(
-            (table.created_at < moment) | ((table.created_at == moment) & (table.id < last_id))
-        )
-    return list(
-        connection.execute(query.order_by(table.created_at.desc(), table.id.desc()).limit(limit)).all()
-    )
+    of_them = [webhook_deliveries.c.merchant_id == merchant_id]
+    return [*newest_first(connection, webhook_deliveries, of_them, limit, after).rows]
 
 
 def view(row: DeliveryRow) -> Json:

@@ -32,6 +32,8 @@ from corridor.storage.tables import (
 )
 from corridor.storage.tables import payments as payment_table
 
+pytestmark = pytest.mark.slow  # both databases are filled first
+
 SIZE = 500
 
 

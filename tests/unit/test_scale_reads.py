@@ -13,40 +13,13 @@ from corridor.runtime import keys
 from corridor.runtime.settings import load
 from corridor.storage.sealing import Sealer
 
+pytestmark = pytest.mark.slow  # two histories are filled first
+
 SIZES = (1_500, 4_500)
 BOUNDED = {"relay: postings to seal"}
 """The sealer looks back over a fixed number of postings, of which the shorter history has fewer."""
 
-_KEYSET = "`a < x OR (a = x AND b < y)` is no range: the page walks from the newest; compare (a, b) < (x, y)"
-_BOUNDS = "min() and max() in one SELECT read the whole index; ask for each by itself"
-_UNSTARTED = "ordered by id, so the primary key is walked; the partial index must be on id"
-_FEED = "GROUP BY merchant reads the whole feed; page by position and fold"
-_REFERENCE = "no index on (merchant_id, merchant_reference, created_at, id)"
-STEEP = {
-    "payments, page from mid-history": _KEYSET,
-    "payments, settled, page from mid-history": _KEYSET,
-    "refunds, page from mid-history": _KEYSET,
-    "payments, waiting for somebody": "several statuses walk all of history; read each status by its index and merge",
-    "payments, by reference": _REFERENCE,
-    "payments, by unknown reference": _REFERENCE,
-    "refunds, of one payment": "no index on (payment_id, merchant_id, created_at, id)",
-    "refunds, failed (there are none)": "no index on (merchant_id, status, created_at, id)",
-    "events, from the oldest": _BOUNDS,
-    "events, since mid-history": _BOUNDS,
-    "events, at the feed's end": _BOUNDS,
-    "events, from the oldest, small merchant": _BOUNDS,
-    "relay: events to place": "the window makes SQLite scan all events; read the outbox first, materialised",
-    "relay: payments never started": _UNSTARTED,
-    "relay: refunds never started": _UNSTARTED,
-    "stream: first look at the feed": _FEED,
-    "stream: later looks": _FEED,
-}
-"""What is not flat yet, and why: a read that becomes flat must leave this list."""
-PAGES = [
-    pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=STEEP[name])) if name in STEEP else name
-    for name in reads.READS
-    if name not in BOUNDED
-]
+PAGES = [name for name in reads.READS if name not in BOUNDED]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
