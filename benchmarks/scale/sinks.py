@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Table
+from sqlalchemy import Boolean, Table
 from sqlalchemy.engine import make_url
 
 from corridor.storage.database import Database
@@ -55,13 +55,23 @@ class PostgresSink:
 
     async def write(self, table: Table, rows: Rows) -> None:
         names = [column.name for column in table.c]
-        await self._connection.copy_records_to_table(table.name, records=rows, columns=names)
+        truths = [number for number, column in enumerate(table.c) if isinstance(column.type, Boolean)]
+        records = (_with_truths(row, truths) for row in rows) if truths else rows
+        await self._connection.copy_records_to_table(table.name, records=records, columns=names)
 
     async def count_on(self, tables: Sequence[Table]) -> None:
         for table in tables:
             highest = f"(SELECT max(id) FROM {table.name})"  # noqa: S608 — our own tables
             sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
             await self._connection.execute(f"SELECT setval({sequence}, {highest})")
+
+
+def _with_truths(row: Sequence[Any], truths: Sequence[int]) -> list[Any]:
+    """SQLite, where the moulds come from, knows only 0 and 1."""
+    found = [*row]
+    for number in truths:
+        found[number] = bool(found[number])
+    return found
 
 
 @contextlib.asynccontextmanager
