@@ -21,7 +21,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Read at the command line, e.g. `make test PYTEST="-k refund -x"`.
 PYTEST ?=
-JOBS ?= 2
+# More than two cores have work for: much of a test is waiting for servers and timers.
+JOBS ?= 3
 
 help:
 	@sed -n 's/^#   //p' Makefile

@@ -4,9 +4,11 @@ Data goes to stdout, talk to stderr; `--json` prints one document. `--help` must
 heavy is imported at the top of this file.
 """
 
+import atexit
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -303,7 +305,23 @@ def main() -> None:
         app()
     except SettingsRefused as error:
         sys.stderr.write(f"corridor: {error}\n")
-        sys.exit(ExitCode.USAGE)
+        _leave(ExitCode.USAGE)
+    except SystemExit as ended:
+        _leave(ended.code)
+
+
+def _leave(status: str | int | None) -> NoReturn:
+    """End with the command's own status.
+
+    Temporal's client keeps threads that now and then abort the interpreter while it is taken down
+    (PyGILState_Release, status 134), after all work was done; so where it was used, nothing is taken down.
+    """
+    if "temporalio.bridge.temporal_sdk_bridge" not in sys.modules:
+        sys.exit(status)
+    atexit._run_exitfuncs()  # noqa: SLF001 — what `sys.exit` would run, and `os._exit` does not
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 if __name__ == "__main__":
