@@ -4,11 +4,9 @@ Data goes to stdout, talk to stderr; `--json` prints one document. `--help` must
 heavy is imported at the top of this file.
 """
 
-import atexit
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -16,6 +14,7 @@ from api.cli import disaster_commands, history_commands
 from api.cli.exit_codes import ExitCode
 from api.cli.options import AsJson, DataDir
 from api.cli.options import given as _given
+from corridor.runtime.leaving import leave
 from corridor.runtime.refused import SettingsRefused
 
 # No pretty tracebacks: they print local variables, and those hold secrets.
@@ -305,23 +304,9 @@ def main() -> None:
         app()
     except SettingsRefused as error:
         sys.stderr.write(f"corridor: {error}\n")
-        _leave(ExitCode.USAGE)
+        leave(ExitCode.USAGE)
     except SystemExit as ended:
-        _leave(ended.code)
-
-
-def _leave(status: str | int | None) -> NoReturn:
-    """End with the command's own status.
-
-    Temporal's client keeps threads that now and then abort the interpreter while it is taken down
-    (PyGILState_Release, status 134), after all work was done; so where it was used, nothing is taken down.
-    """
-    if "temporalio.bridge.temporal_sdk_bridge" not in sys.modules:
-        sys.exit(status)
-    atexit._run_exitfuncs()  # noqa: SLF001 — what `sys.exit` would run, and `os._exit` does not
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else int(status is not None))
+        leave(ended.code)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from corridor.runtime.leaving import leave
 from tests.chaos.plan import expand
 from tests.chaos.profile import PROFILES
 from tests.chaos.record import Record
@@ -65,4 +66,4 @@ def _tell(record: Record, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))
