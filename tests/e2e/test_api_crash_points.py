@@ -12,7 +12,8 @@ def test_an_order_is_paid_once_although_the_api_died_at(point: str, installation
     installation.up({crash.VARIABLE: point, "CORRIDOR_CRASH_DO": "kill"})
     key = installation.merchant_key()
     first = order(installation, key, 0)
-    assert (first is None) == (point != "webhook.stored"), "the API answered although it was to die before"
+    # A webhook races with the answer: the API may die of it before or after.
+    assert first is None or point == "webhook.stored", "the API answered although it was to die before"
     answer = until_answered(installation, key, 0)
     assert answer["status"] in ("captured", "settled")
     assert captures(installation) == {answer["id"]: 1}
