@@ -108,6 +108,8 @@ class Declared(Message):
 
 class ExecuteIn(Message):
     effect_key: str
+    may_be_under_way: bool | None = None
+    """An earlier try, of this run or of one that was lost or reset, may still be running at the provider."""
 
 
 class LookUpIn(Message):
@@ -119,7 +121,8 @@ class LookUpIn(Message):
 class Executed(Message):
     """What is now known of an effect, and what the payment became by it.
 
-    `quote_expired` means nothing was sent: the lock would have run out before the call's own deadline.
+    `quote_expired` means that this try sent nothing: the lock would have run out before the call's own deadline. With
+    `not_sent` no earlier try did either; with `unknown` one may be under way.
     """
 
     outcome: Outcome

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, update
 
 from activities import plans, standing
 from activities.contracts import (
@@ -28,10 +28,13 @@ from corridor.fx.best_execution import Chosen
 from corridor.fx.requote import Requote, after_expiry
 from corridor.fx.store import get_quote, insert_quote, lock_quote, release_quote
 from corridor.runtime.crash import crash_point
-from corridor.storage import effects, events, payments, refunds, reviews
+from corridor.storage import effects, events, merchants, payments, refunds, reviews
 from corridor.storage.payments import PaymentRow
-from corridor.storage.tables import merchants
 from corridor.storage.tables import payments as payment_table
+
+_MARK_STARTED = update(payment_table).where(
+    payment_table.c.id == bindparam("wanted"), payment_table.c.workflow_started_at.is_(None)
+)
 
 
 class PaymentSteps:
@@ -110,9 +113,7 @@ class PaymentSteps:
         )
 
     def _price(self, connection: Connection, merchant_id: str, chosen: Chosen, now: datetime) -> Quote:
-        markup = connection.execute(
-            select(merchants.c.fx_markup_bps).where(merchants.c.id == merchant_id)
-        ).scalar_one()
+        markup = merchants.get(connection, merchant_id).fx_markup_bps
         return self._edge.desk.quote(chosen, merchant_id, markup, self._edge.lock_seconds, now)
 
 
@@ -153,11 +154,7 @@ def _move(connection: Connection, wanted: MoveIn, now: datetime) -> Moved:
 
 def mark_started(connection: Connection, payment_id: str, now: datetime) -> None:
     """The workflow runs: from here the orphan starter leaves the payment alone."""
-    connection.execute(
-        update(payment_table)
-        .where(payment_table.c.id == payment_id, payment_table.c.workflow_started_at.is_(None))
-        .values(workflow_started_at=now)
-    )
+    connection.execute(_MARK_STARTED, {"wanted": payment_id, "workflow_started_at": now})
 
 
 def latest_attempt(connection: Connection, payment_id: str) -> object | None:

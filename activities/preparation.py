@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from activities import plans, standing
 from activities.contracts import PREPARE, EffectPlan, Prepared, PrepareIn
@@ -19,22 +19,36 @@ from corridor.domain.payment import CaptureMethod, Status, StatusReason
 from corridor.domain.quote import Quote
 from corridor.fx.best_execution import Chosen
 from corridor.fx.requote import Requote, after_expiry
-from corridor.fx.store import get_quote, insert_quote, lock_quote
+from corridor.fx.store import get_quote, insert_locked, lock_quote
 from corridor.providers.port import PaymentProvider
 from corridor.risk.decide import Verdict
 from corridor.risk.store import decide_payment, verdict_of
 from corridor.risk.valuation import Valuation, unvalued
 from corridor.runtime.crash import crash_point
-from corridor.storage import payments, reviews
+from corridor.storage import merchants, payments, reviews
 from corridor.storage.payments import PaymentRow
-from corridor.storage.tables import merchants, risk_decisions
 from corridor.storage.tables import payments as payment_table
+from corridor.storage.tables import risk_decisions
 
 _WHY = {
     Refusal.RATE_UNAVAILABLE: StatusReason.RATE_UNAVAILABLE,
     Refusal.SLIPPAGE_EXCEEDED: StatusReason.SLIPPAGE_EXCEEDED,
     Refusal.NO_ROUTE: StatusReason.NO_ROUTE,
 }
+
+_TAKE_ROUTE = (
+    update(payment_table)
+    .where(payment_table.c.id == bindparam("wanted"))
+    .values(
+        provider=bindparam("provider"),
+        quote_id=bindparam("quote_id"),
+        workflow_started_at=func.coalesce(
+            payment_table.c.workflow_started_at,
+            bindparam("started", type_=payment_table.c.workflow_started_at.type),
+        ),
+    )
+)
+_REASONS = select(risk_decisions.c.reasons).where(risk_decisions.c.payment_id == bindparam("wanted"))
 
 
 class Preparation:
@@ -77,15 +91,16 @@ class Preparation:
         earlier = self._decided_before(connection, payment)
         if earlier is not None:
             return earlier
-        mark_started(connection, payment.id, now)
         if wanted.approved_review is None:
             stopped = self._judge(connection, payment, now)
             if stopped is not None:
+                mark_started(connection, payment.id, now)
                 return stopped
         try:
             with connection.begin_nested():
                 return self._route(connection, payment, chosen, now)
         except Refused as refused:
+            mark_started(connection, payment.id, now)
             return fail(connection, payment, _WHY.get(refused.code, StatusReason.QUOTE_UNUSABLE), now)
 
     def _decided_before(self, connection: Connection, payment: PaymentRow) -> Prepared | None:
@@ -109,7 +124,7 @@ class Preparation:
         verdict = verdict_of(connection, payment.id)
         if verdict is None:
             policy = self._edge.policies.in_force(now)
-            verdict = decide_payment(connection, payment.id, policy, self._valuation(now), now).verdict
+            verdict = decide_payment(connection, payment, policy, self._valuation(now), now).verdict
         if verdict is Verdict.ACCEPT:
             return None
         reasons = _reasons(connection, payment.id)
@@ -159,12 +174,11 @@ class Preparation:
         new = self._price(connection, payment, chosen, now)
         if old is not None and self._is_too_far(old, new, payment):
             raise Refused(Refusal.SLIPPAGE_EXCEEDED, "the quote expired and the rate moved past the limit")
-        insert_quote(connection, new, now)
-        return lock_quote(connection, new.id, payment.id, now)
+        insert_locked(connection, new, payment, now)
+        return new
 
     def _price(self, connection: Connection, payment: PaymentRow, chosen: Chosen, now: datetime) -> Quote:
-        markup = select(merchants.c.fx_markup_bps).where(merchants.c.id == payment.merchant_id)
-        markup_bps = connection.execute(markup).scalar_one()
+        markup_bps = merchants.get(connection, payment.merchant_id).fx_markup_bps
         return self._edge.desk.quote(chosen, payment.merchant_id, markup_bps, self._edge.lock_seconds, now)
 
     @staticmethod
@@ -180,11 +194,18 @@ def take_route(
     quote: Quote | None,
     now: datetime,
 ) -> Prepared:
-    """The payment goes to `provider` at the rate it holds: both are noted, and its first effect is declared."""
+    """The payment goes to `provider` at the rate it holds: both are noted, and its first effect is declared.
+
+    Its workflow runs, so the orphan starter leaves the payment alone from here.
+    """
     connection.execute(
-        update(payment_table)
-        .where(payment_table.c.id == payment.id)
-        .values(provider=provider.capabilities.provider, quote_id=quote.id if quote is not None else None)
+        _TAKE_ROUTE,
+        {
+            "wanted": payment.id,
+            "provider": provider.capabilities.provider,
+            "quote_id": quote.id if quote is not None else None,
+            "started": now,
+        },
     )
     amount = Money(payment.amount_minor, payment.currency)
     plan = plans.declare(connection, provider, payment, operation, payment.id, 1, amount, now)
@@ -252,7 +273,5 @@ def _locked(connection: Connection, payment: PaymentRow) -> Quote | None:
 
 
 def _reasons(connection: Connection, payment_id: str) -> tuple[str, ...]:
-    rows = connection.execute(
-        select(risk_decisions.c.reasons).where(risk_decisions.c.payment_id == payment_id)
-    ).scalar_one()
+    rows = connection.execute(_REASONS, {"wanted": payment_id}).scalar_one()
     return tuple(f"{row['code']}: {row['observed']} against {row['limit']}" for row in rows)

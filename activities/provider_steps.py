@@ -15,9 +15,9 @@ from activities.edge import Edge
 from activities.errors import implements, repeat
 from activities.recording import COLLECTING
 from corridor.domain.effect import EffectState, Operation
+from corridor.domain.failure import Refusal, Refused
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.domain.payment import Status
-from corridor.fx.store import get_quote
 from corridor.providers.port import LookedUp, LookUp, LookUpFailed, PaymentProvider, send_policy
 from corridor.runtime import metrics
 from corridor.runtime.crash import crash_point
@@ -48,7 +48,11 @@ class ProviderSteps:
         if not is_wanted or self._key_life_is_over(effect, provider):
             return await self._edge.database.read(recording.as_recorded, effect.key)
         if not lock_holds:
-            return await self._instead_of_sending(effect, provider)
+            is_first = activity.info().attempt == 1 and effect.state == EffectState.DECLARED
+            is_alone = is_first and not wanted.may_be_under_way
+            return await self._instead_of_sending(
+                effect, provider, is_alone or _every_try_is_over(effect, provider, now)
+            )
         answer = await self._send(effect, provider)
         if self._may_repeat(effect, provider, answer):
             await self._edge.database.write(effects.add_look, effect.key, answer.evidence)
@@ -57,29 +61,30 @@ class ProviderSteps:
 
     def _load(self, connection: Connection, key: str, now: datetime) -> tuple[Any, bool, bool]:
         """The effect, whether it is still wanted, and whether its FX lock outlasts the call (true without one)."""
-        effect = effects.get(connection, key)
-        payment = payments.load(connection, effect.payment_id)
+        effect = effects.to_send(connection, key)
         # A late attempt, or one of a workflow that was reset, must not collect for a payment that has ended.
-        is_over = Status(payment.status).is_terminal and effect.operation in COLLECTING
+        is_over = Status(effect.payment_status).is_terminal and effect.operation in COLLECTING
         is_wanted = not is_over and not EffectState(effect.state).is_final
-        if effect.operation not in _SENT_INSIDE_A_LOCK or payment.quote_id is None:
+        if effect.operation not in _SENT_INSIDE_A_LOCK or effect.quote_id is None:
             return effect, is_wanted, True
-        quote, _ = get_quote(connection, payment.merchant_id, payment.quote_id, now)
-        margin = plans.lock_margin_seconds(self._edge.providers[effect.provider])
-        return effect, is_wanted, quote.is_executable(now, margin)
+        if effect.lock_expires_at is None:
+            raise Refused(Refusal.NOT_FOUND, "no such quote", {"quote": effect.quote_id})
+        margin = timedelta(seconds=plans.lock_margin_seconds(self._edge.providers[effect.provider]))
+        return effect, is_wanted, now + margin <= effect.lock_expires_at
 
-    async def _instead_of_sending(self, effect: Any, provider: PaymentProvider) -> Executed:
+    async def _instead_of_sending(
+        self, effect: Any, provider: PaymentProvider, one_look_proves: bool
+    ) -> Executed:
         """The lock ran out. If an earlier try moved money inside it, that stands; else nothing was sent.
 
-        A try of this very run may not be visible yet, so only the first attempt may conclude from one look.
+        While an earlier try may be under way, not finding its effect proves nothing: the outcome stays unknown.
         """
         found = await provider.look_up(_wanted(effect))
         if found.answer is not None:
             return await self._record(effect, found.answer)
         nothing = await self._edge.database.read(recording.as_recorded, effect.key)
-        if activity.info().attempt > 1 or effect.state != EffectState.DECLARED:
-            return nothing
-        return nothing.model_copy(update={"outcome": Outcome.NOT_SENT, "quote_expired": True})
+        outcome = Outcome.NOT_SENT if one_look_proves else nothing.outcome
+        return nothing.model_copy(update={"outcome": outcome, "quote_expired": True})
 
     async def _send(self, effect: Any, provider: PaymentProvider) -> ProviderAnswer:
         operation = Operation(effect.operation)
@@ -145,6 +150,13 @@ class ProviderSteps:
             absent = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=found.evidence)
             return await self._record(effect, absent)
         return await self._edge.database.write(_missed, effect.key, found.evidence)
+
+
+def _every_try_is_over(effect: Any, provider: PaymentProvider, now: datetime) -> bool:
+    """No try begins after its lock; a while later none can be running, and a consistent look-up shows what each did."""
+    contract = provider.contract
+    wait = timedelta(seconds=contract.longest_call_seconds + contract.lookup_lag_seconds)
+    return send_policy(contract).absence_is_proof and now >= effect.lock_expires_at + wait
 
 
 def _of_every_try(answer: ProviderAnswer) -> ProviderAnswer:

@@ -3,6 +3,7 @@
 The posting's key is the effect key, so effects at providers and postings in the ledger are in one-to-one relation.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,6 @@ from activities.edge import Deadlines
 from corridor.domain.effect import Operation
 from corridor.domain.outcome import Outcome, ProviderAnswer
 from corridor.domain.payment import RefundStatus, Status, StatusReason, status_after
-from corridor.domain.posting import Posting
 from corridor.fx.store import release_quote
 from corridor.ledger import rules, store
 from corridor.storage import effects, payments, refunds, reviews
@@ -33,34 +33,41 @@ def record_answer(
     connection: Connection, key: str, answer: ProviderAnswer, now: datetime, deadlines: Deadlines
 ) -> Executed:
     """Write what `answer` proves about the effect. A second answer for a proven effect changes nothing."""
-    effect = effects.get(connection, key)
-    payment = payments.lock(connection, effect.payment_id)
-    effect = effects.get(connection, key)  # read again under the lock: a look-up may have been quicker
+    payment = payments.lock_of_effect(connection, key)
+    effect = effects.get(connection, key)  # read under the lock: a look-up may have been quicker
     answer = _trusted(effect, answer)
-    if not effects.record(connection, effect, answer, now):
-        return as_recorded(connection, key)
+    recorded = effects.record(connection, effect, answer, now)
+    if recorded is None:
+        return _executed(connection, effect)
     if Operation(effect.operation) in COLLECTING:
         _move_payment(connection, payment, effect, answer, now, deadlines)
     elif effect.operation == Operation.REFUND:
         _move_refund(connection, payment, effect, answer, now)
     if answer.outcome.is_proven:
         _close_reviews(connection, effect.object_id, answer, now)
-    return as_recorded(connection, key)
+    return _executed(connection, recorded)
 
 
 def as_recorded(connection: Connection, key: str) -> Executed:
     """What is known of the effect now, rebuilt from the rows; a repeated activity returns the same facts."""
-    effect = effects.get(connection, key)
-    payment = payments.load(connection, effect.payment_id)
+    return _executed(connection, effects.get(connection, key))
+
+
+def _executed(connection: Connection, effect: Any) -> Executed:
+    payment = standing.payment_row(connection, effect.payment_id)
+    is_refund = effect.operation == Operation.REFUND
+    refund = standing.refund_row(connection, effect.object_id) if is_refund else None
+    written = store.written(connection, _posting_keys(effect.key, refund))
     answer = effects.answer(effect) if effect.answer is not None else None
-    refund = refunds.load(connection, effect.object_id) if effect.operation == Operation.REFUND else None
-    postings = _postings(connection, key, refund)
+    stands = [standing.told(payment, standing.PAYMENT_COLUMNS)]
+    if refund is not None:
+        stands.append(standing.told(refund, standing.REFUND_COLUMNS))
     return Executed(
         outcome=answer.outcome if answer is not None else Outcome.UNKNOWN,
         status=Status(payment.status),
         sequence=payment.sequence,
         refund_status=RefundStatus(refund.status) if refund is not None else None,
-        postings=postings,
+        postings=tuple(it.posting for it in written),
         amount_mismatch=answer is not None and _is_other_amount(effect, answer),
         action_url=answer.action.url if answer is not None and answer.action is not None else None,
         authorization_expires_at=payment.authorization_expires_at,
@@ -68,16 +75,14 @@ def as_recorded(connection: Connection, key: str) -> Executed:
         evidence=answer.evidence if answer is not None else None,
         answer=answer,
         resolved_at=effect.resolved_at,
-        posted_at=standing.posted_at(connection, postings),
-        stands=standing.of_payment(connection, payment.id)
-        if refund is None
-        else standing.of_refund(connection, payment.id, refund.id),
+        posted_at=tuple(it.posted_at for it in written),
+        stands=tuple(stands),
     )
 
 
-def _postings(connection: Connection, key: str, refund: Any) -> tuple[Posting, ...]:
-    keys = [key] if refund is None else [key, *refund_booking.later_keys(refund.id)]
-    return tuple(found for name in keys if (found := store.posting_by_key(connection, name)) is not None)
+def _posting_keys(key: str, refund: Any) -> Sequence[str]:
+    """Keys of the postings the effect may have led to, in their order."""
+    return [key] if refund is None else [key, *refund_booking.later_keys(refund.id)]
 
 
 def _is_other_amount(effect: Any, answer: ProviderAnswer) -> bool:

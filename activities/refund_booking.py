@@ -12,9 +12,8 @@ from corridor.domain.posting import Posting
 from corridor.domain.quote import Quote
 from corridor.fx.store import get_quote
 from corridor.ledger import chart, rules, store
-from corridor.storage import payments, refunds
+from corridor.storage import merchants, payments, refunds
 from corridor.storage.payments import PaymentRow
-from corridor.storage.tables import merchants
 from corridor.storage.tables import refunds as refund_table
 
 
@@ -210,9 +209,7 @@ def _was_reserved_after_settlement(refund: Any) -> bool:
 
 def terms(connection: Connection, payment: PaymentRow, now: datetime) -> tuple[Quote | None, int]:
     """The locked quote (None: no conversion) and our fee in basis points, for booking a settlement."""
-    fee_bps = connection.execute(
-        select(merchants.c.fee_bps).where(merchants.c.id == payment.merchant_id)
-    ).scalar_one()
+    fee_bps = merchants.get(connection, payment.merchant_id).fee_bps
     if payment.quote_id is None:
         return None, fee_bps
     return get_quote(connection, payment.merchant_id, payment.quote_id, now)[0], fee_bps

@@ -9,7 +9,6 @@ from activities.contracts import SETTLE, Settled, SettleIn
 from activities.edge import Edge
 from activities.errors import implements
 from corridor.domain.payment import Status
-from corridor.domain.posting import Posting
 from corridor.domain.settlement import SettlementLine
 from corridor.fx.store import mark_used
 from corridor.ledger import rules, store
@@ -41,30 +40,31 @@ def _settle(connection: Connection, wanted: SettleIn, now: datetime) -> Settled:
     if payment.status == Status.CAPTURED:
         line = SettlementLine.model_validate(row.body)
         payment = _book(connection, payment, wanted.provider, line, key, now)
-    posted = store.posting_by_key(connection, key)
-    if posted is not None:
+    written = store.written(connection, [key])
+    if written:
         settlement.mark(connection, wanted.provider, wanted.line_id, "posted")
     elif Status(payment.status).is_terminal:
-        posted = _book_unattributed(connection, wanted, row, now)
-    postings = () if posted is None else (posted,)
+        written = _book_unattributed(connection, wanted, row, now)
     return Settled(
         status=Status(payment.status),
         sequence=payment.sequence,
-        postings=postings,
+        postings=tuple(it.posting for it in written),
         line_id=wanted.line_id,
-        posted_at=standing.posted_at(connection, postings),
+        posted_at=tuple(it.posted_at for it in written),
         stands=standing.of_payment(connection, payment.id),
     )
 
 
-def _book_unattributed(connection: Connection, wanted: SettleIn, row: LineRow, now: datetime) -> Posting:
+def _book_unattributed(
+    connection: Connection, wanted: SettleIn, row: LineRow, now: datetime
+) -> list[store.Written]:
     """The payment ended otherwise, or by another row, while this one was on its way: a person explains the money."""
     posting = rules.adjustment(
         f"{wanted.provider}:{wanted.line_id}", wanted.line_id, SettlementLine.model_validate(row.body)
     )
     store.post(connection, posting, now)
     settlement.mark(connection, wanted.provider, wanted.line_id, "unmatched")
-    return posting
+    return store.written(connection, [posting.key])
 
 
 def _book(

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, Table, and_, bindparam, select
 
 from activities.contracts import Standing
 from corridor.domain.posting import Posting
-from corridor.storage import payments, refunds
-from corridor.storage.ledger_tables import postings as posting_table
-from corridor.storage.tables import events
+from corridor.ledger import store
+from corridor.storage.tables import events, payments, refunds
 
 PAYMENT_COLUMNS = (
     "status", "status_reason", "amount_captured_minor", "amount_refund_reserved_minor", "amount_refunded_minor",
@@ -29,40 +28,52 @@ REFUND_COLUMNS = (
 """Every column that changes after the row was accepted, but for `sequence`; a payment's `updated_at` is its event's."""
 
 
+def _with_event(table: Table, columns: Iterable[str]) -> Select[Any]:
+    """A row's own columns with its last event; built once, for every step ends with it."""
+    last = and_(events.c.object_id == table.c.id, events.c.sequence == table.c.sequence)
+    told = (events.c.type.label("event_type"), events.c.created_at.label("event_at"))
+    own = (table.c[name] for name in ("id", "sequence", *columns))
+    return select(*own, *told).join(events, last).where(table.c.id == bindparam("wanted"))
+
+
+_PAYMENT = _with_event(payments, PAYMENT_COLUMNS)
+_REFUND = _with_event(refunds, REFUND_COLUMNS)
+
+
+def payment_row(connection: Connection, payment_id: str) -> Row[Any]:
+    """`PAYMENT_COLUMNS` of the payment as they are now, and its last event, for `told`."""
+    return connection.execute(_PAYMENT, {"wanted": payment_id}).one()
+
+
+def refund_row(connection: Connection, refund_id: str) -> Row[Any]:
+    """The same of a refund."""
+    return connection.execute(_REFUND, {"wanted": refund_id}).one()
+
+
 def of_payment(connection: Connection, payment_id: str) -> tuple[Standing, ...]:
     """The payment as it stands now."""
-    return (_standing(connection, payments.load(connection, payment_id), PAYMENT_COLUMNS),)
+    return (told(payment_row(connection, payment_id), PAYMENT_COLUMNS),)
 
 
 def of_refund(connection: Connection, payment_id: str, refund_id: str) -> tuple[Standing, ...]:
     """The payment and its refund as they stand now."""
-    refund = refunds.load(connection, refund_id)
-    return (*of_payment(connection, payment_id), _standing(connection, refund, REFUND_COLUMNS))
+    return (*of_payment(connection, payment_id), told(refund_row(connection, refund_id), REFUND_COLUMNS))
 
 
 def posted_at(connection: Connection, made: Sequence[Posting]) -> tuple[datetime, ...]:
     """When each of these postings was written, in their order."""
-    table = posting_table
-    keys = [posting.key for posting in made]
-    if not keys:
-        return ()
-    rows = connection.execute(select(table.c.key, table.c.posted_at).where(table.c.key.in_(keys)))
-    times = {row.key: row.posted_at for row in rows}
-    return tuple(times[key] for key in keys)
+    times = {it.posting.key: it.posted_at for it in store.written(connection, [it.key for it in made])}
+    return tuple(times[posting.key] for posting in made)
 
 
-def _standing(connection: Connection, row: Row[Any], columns: Iterable[str]) -> Standing:
-    told = connection.execute(
-        select(events.c.type, events.c.created_at).where(
-            events.c.object_id == row.id, events.c.sequence == row.sequence
-        )
-    ).one()
+def told(row: Row[Any], columns: Iterable[str]) -> Standing:
+    """The row and its event as histories keep them."""
     held = {name: getattr(row, name) for name in columns}
     return Standing(
         object_id=row.id,
         sequence=row.sequence,
-        event=told.type,
-        at=told.created_at,
+        event=row.event_type,
+        at=row.event_at,
         # Null and zero are what a new row begins with, and every byte here is in every history.
         row={name: value for name, value in held.items() if value not in (None, 0)},
     )

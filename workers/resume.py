@@ -25,15 +25,18 @@ from corridor.storage import payments as payment_rows
 from corridor.storage import refunds as refund_rows
 from corridor.storage.database import Database
 from corridor.storage.payments import PaymentRow
-from corridor.storage.tables import payments, refunds
+from corridor.storage.tables import payments, refunds, webhook_deliveries
+from corridor.storage.webhook_deliveries import PENDING
 from workflows import names, starts
-from workflows.messages import Resume
+from workflows.messages import DeliveryStart, Resume
 from workflows.refund import FAILURE_WATCH
 from workflows.starts import Windows
 
 OPEN_PAYMENTS = tuple(status for status in Status if not status.is_terminal)
 OPEN_REFUNDS = (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW)
 _COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
+_UNDONE_FROM = (Status.REQUIRES_ACTION, Status.AUTHORIZED)
+"""In a review a stuck undo is tried again by the workflow itself; a payment that is captured has none to finish."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Resumed:
 async def resume_all(
     database: Database, client: Client, providers: Registry, windows: Windows, now: datetime, batch: int = 500
 ) -> Resumed:
-    """Start every payment and refund that has something to wait for and no running workflow."""
+    """Start every payment, refund and webhook delivery that has something to wait for and no running workflow."""
     started: list[str] = []
     running: list[str] = []
     async for payment_id in _pages(database, payments, payments.c.status.in_(OPEN_PAYMENTS), batch):
@@ -59,7 +62,15 @@ async def resume_all(
     async for refund_id in _pages(database, refunds, _listens(now), batch):
         row = await database.read(refund_rows.load, refund_id)
         (started if await _start_refund(client, row) else running).append(refund_id)
+    async for delivery_id in _pages(database, webhook_deliveries, _IS_UNDER_WAY, batch):
+        (started if await _start_delivery(client, delivery_id) else running).append(delivery_id)
     return Resumed(tuple(started), tuple(running))
+
+
+_IS_UNDER_WAY = and_(
+    webhook_deliveries.c.status == PENDING, webhook_deliveries.c.workflow_started_at.is_not(None)
+)
+"""Deliveries whose workflow once started; the dispatcher starts the others."""
 
 
 def _listens(now: datetime) -> ColumnElement[bool]:
@@ -112,6 +123,7 @@ def _state_of(connection: Connection, row: PaymentRow, providers: Registry, wind
         status=Status(row.status),
         sequence=row.sequence,
         plan=plan,
+        undo=_open_undo(own, providers) if row.status in _UNDONE_FROM else None,
         operation_numbers=_numbers(own),
         review_id=review.id if review is not None else None,
         review_reason=_review_reason(row, review),
@@ -138,6 +150,13 @@ def _deciding_plan(own: Sequence[Any], providers: Registry) -> EffectPlan | None
     open_ones = [effect for effect in collecting if not EffectState(effect.state).is_final]
     chosen = (open_ones or collecting)[-1:]
     return plans.plan_of(chosen[0], providers[chosen[0].provider]) if chosen else None
+
+
+def _open_undo(own: Sequence[Any], providers: Registry) -> EffectPlan | None:
+    for effect in own:
+        if effect.operation == Operation.VOID and not EffectState(effect.state).is_final:
+            return plans.plan_of(effect, providers[effect.provider])
+    return None
 
 
 def _numbers(own: Sequence[Any]) -> dict[str, int]:
@@ -190,6 +209,23 @@ async def _start_refund(client: Client, row: Any) -> bool:
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             search_attributes=starts.refund_search_attributes(row),
             static_summary=starts.refund_summary(row),
+        )
+    except WorkflowAlreadyStartedError:
+        return False
+    return True
+
+
+async def _start_delivery(client: Client, delivery_id: str) -> bool:
+    """Its schedule begins anew with an attempt at once; one that was delivered meanwhile finds nothing to do."""
+    try:
+        await client.start_workflow(
+            names.WEBHOOK_DELIVERY,
+            DeliveryStart(delivery_id=delivery_id),
+            id=names.delivery_workflow_id(delivery_id),
+            task_queue=names.CORE_QUEUE,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            static_summary="goes on after its workflow was lost",
         )
     except WorkflowAlreadyStartedError:
         return False

@@ -37,6 +37,8 @@ class Resume(Message):
     status: Status
     sequence: int
     plan: EffectPlan | None = None
+    undo: EffectPlan | None = None
+    """An undo that was declared and is not proven: carried to its end before anything else."""
     operation_numbers: dict[str, int] = Field(default_factory=dict)
     review_id: str | None = None
     review_reason: StatusReason | None = None

@@ -7,6 +7,7 @@ procedure is exhausted the outcome stays unknown, and the caller asks a person; 
 
 from collections.abc import Callable, Sequence
 
+from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities.contracts import EXECUTE, LOOK_UP, EffectPlan, Executed, ExecuteIn, LookUpIn
@@ -31,16 +32,19 @@ async def carry_out(
     """
     if inherited and plan.policy.rounds == 1:
         return await find_out(plan, hints)
+    may_be_under_way = inherited or _is_reset()
     for left in reversed(range(plan.policy.rounds)):
-        executed = await _send(plan)
+        executed = await _send(plan, may_be_under_way)
+        may_be_under_way = True
         if executed is None or not executed.outcome.is_proven:
             hints.forget()  # news of a proven effect may be of what came after, such as a refund that came back
-        if executed is not None and (executed.outcome not in WAITING or executed.quote_expired):
+        if executed is not None and executed.outcome not in WAITING:
             return executed
+        if executed is not None and executed.quote_expired:
+            break  # nothing more is sent, only the fate of earlier tries is open
         if executed is not None and executed.outcome is Outcome.PENDING:
             return await _poll(plan, hints, executed)
-        is_answered = executed is not None and plan.policy.answers_are_kept and _is_server_error(executed)
-        if is_answered:
+        if executed is not None and plan.policy.answers_are_kept and _is_kept_error(executed):
             found = await find_out(plan, hints, may_still_run=False)
             return found.model_copy(update={"key_is_spent": found.outcome is Outcome.NOT_SENT})
         if left == 0 or stop():
@@ -51,12 +55,21 @@ async def carry_out(
     return await find_out(plan, hints)
 
 
-def _is_server_error(executed: Executed) -> bool:
-    status = None if executed.evidence is None else executed.evidence.http_status
-    return status is not None and status >= 500
+def _is_kept_error(executed: Executed) -> bool:
+    """The provider's last word under this key. A server error said for the first time may come from a machine in front
+
+    of the one that is still at work on an earlier try.
+    """
+    evidence = executed.evidence
+    return evidence is not None and evidence.replayed and (evidence.http_status or 0) >= 500
 
 
-async def _send(plan: EffectPlan) -> Executed | None:
+def _is_reset() -> bool:
+    info = workflow.info()
+    return info.run_id != info.first_execution_run_id
+
+
+async def _send(plan: EffectPlan, may_be_under_way: bool) -> Executed | None:
     """The answer, or None when the call ended without one. Only what the activity *returns* is proof:
 
     a start-to-close timeout, a worker that shut down and every unforeseen error count as unknown alike.
@@ -64,7 +77,7 @@ async def _send(plan: EffectPlan) -> Executed | None:
     try:
         return await steps.send(
             EXECUTE,
-            ExecuteIn(effect_key=plan.effect_key),
+            ExecuteIn(effect_key=plan.effect_key, may_be_under_way=may_be_under_way or None),
             plan,
             f"{plan.operation} {plan.amount} at {plan.provider}",
         )

@@ -85,7 +85,13 @@ class PaymentWorkflow:
         return PaymentAnswer(status=self.state.status, sequence=self.state.sequence)
 
     async def _carry(self) -> None:
-        if self.start.resume is not None and self.state.plan is not None:
+        if self.start.resume is not None and self.start.resume.undo is not None:
+            await self._finish_undo(self.start.resume.undo)
+        if (
+            self.start.resume is not None
+            and self.state.plan is not None
+            and not self.state.status.is_terminal
+        ):
             await self._catch_up(self.state.plan)
         stages: dict[Status, Callable[[], Awaitable[None]]] = {
             Status.PROCESSING: self._collect,
@@ -112,6 +118,23 @@ class PaymentWorkflow:
         asked_for = plan.operation is Operation.CAPTURE and self.state.status is Status.AUTHORIZED
         if asked_for and not seen.outcome.is_proven:
             await self._execute(plan)
+
+    async def _finish_undo(self, void: EffectPlan) -> None:
+        """An undo that was declared is carried to its end. Who asked for it is not known any more, what it was is."""
+        executed = await carry_out(void, self.hints, inherited=True)
+        if executed.outcome is not Outcome.APPROVED:
+            return
+        if self.state.plan is not None and self.state.plan.operation is Operation.CAPTURE:
+            await move(self.state, Status.FAILED, StatusReason.NOT_SENT)
+        elif self.state.action_until is not None and _seconds_until(self.state.action_until) <= 0:
+            await move(self.state, Status.EXPIRED, StatusReason.AUTHENTICATION_ABANDONED)
+        elif (
+            self.state.authorized_until is not None
+            and workflow.now() >= self.state.authorized_until - VOID_LEAD
+        ):
+            await move(self.state, Status.EXPIRED, StatusReason.AUTHORIZATION_EXPIRED)
+        else:
+            await move(self.state, Status.CANCELED, StatusReason.CANCELED_BY_MERCHANT)
 
     # --- processing: prepare, then authorise or sell -----------------------------------------------------------
 

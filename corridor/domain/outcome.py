@@ -65,6 +65,8 @@ class Evidence(Frozen):
     request_id: str | None = None
     provider_status: str | None = None
     note: str = ""
+    replayed: bool = False
+    """Answered from the provider's memory of the key, so the first call under it is over and every repeat ends so."""
 
 
 class ProviderAnswer(Frozen):

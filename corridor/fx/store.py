@@ -8,7 +8,7 @@ opens again, not even when its payment fails.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.quote import Quote, QuoteStatus
@@ -17,26 +17,51 @@ from corridor.storage.tables import payments, quotes
 
 _TAKEN = (QuoteStatus.LOCKED, QuoteStatus.USED)
 
+_INSERT = insert(quotes)
+"""Built once: building a statement anew and finding it in SQLAlchemy's cache takes longer than running it."""
+_BY_ID = select(quotes).where(quotes.c.id == bindparam("wanted"))
+_BY_ID_LOCKED = _BY_ID.with_for_update()
+_MARK_USED = (
+    update(quotes)
+    .where(quotes.c.id == bindparam("wanted"), quotes.c.payment_id == bindparam("holder"))
+    .where(quotes.c.status.in_(_TAKEN))
+    .values(status=QuoteStatus.USED)
+)
+
 
 def insert_quote(connection: Connection, quote: Quote, now: datetime) -> None:
     """Keep an open quote with all its evidence."""
-    connection.execute(
-        quotes.insert().values(
-            id=quote.id,
-            merchant_id=quote.merchant_id,
-            status=QuoteStatus.OPEN,
-            body=quote.model_dump(mode="json"),
-            expires_at=quote.expires_at,
-            created_at=now,
-        )
-    )
+    connection.execute(_INSERT, _row(quote, QuoteStatus.OPEN, None, now))
+
+
+def insert_locked(connection: Connection, quote: Quote, payment: Row[Any], now: datetime) -> None:
+    """Keep a quote that was made for this payment and is taken by it at once; nobody can come in between.
+
+    Raises `Refused`: QUOTE_EXPIRED, QUOTE_MISMATCH. The payment must have given back any quote it held.
+    """
+    invariant(quote.merchant_id == payment.merchant_id, "a quote is taken by its own merchant's payment")
+    _require_fit(quote, payment)
+    _require_time(quote, now)
+    connection.execute(_INSERT, _row(quote, QuoteStatus.LOCKED, payment.id, now))
+
+
+def _row(quote: Quote, status: QuoteStatus, payment_id: str | None, now: datetime) -> dict[str, Any]:
+    return {
+        "id": quote.id,
+        "merchant_id": quote.merchant_id,
+        "status": status,
+        "body": quote.model_dump(mode="json"),
+        "payment_id": payment_id,
+        "expires_at": quote.expires_at,
+        "created_at": now,
+    }
 
 
 def get_quote(
     connection: Connection, merchant_id: str, quote_id: str, now: datetime
 ) -> tuple[Quote, QuoteStatus]:
     """A merchant's own quote and its status at `now`. Raises `Refused(NOT_FOUND)`, for foreign quotes too."""
-    row = connection.execute(select(quotes).where(quotes.c.id == quote_id)).one_or_none()
+    row = connection.execute(_BY_ID, {"wanted": quote_id}).one_or_none()
     if row is None or row.merchant_id != merchant_id:
         raise _not_found(quote_id)
     return _quote(row), _status_at(row, now)
@@ -59,7 +84,7 @@ def lock_quote(connection: Connection, quote_id: str, payment_id: str, now: date
             Refusal.QUOTE_ALREADY_USED, "a quote is used once; ask for a new one", {"quote": quote_id}
         )
     _require_fit(quote, payment)
-    _require_open(quote, row, now)
+    _require_time(quote, now, row.status == QuoteStatus.EXPIRED)
     taken = connection.execute(
         update(quotes)
         .where(quotes.c.id == quote_id, quotes.c.status == QuoteStatus.OPEN, quotes.c.payment_id.is_(None))
@@ -71,10 +96,8 @@ def lock_quote(connection: Connection, quote_id: str, payment_id: str, now: date
 
 def mark_used(connection: Connection, quote_id: str, payment_id: str) -> None:
     """The conversion at this rate is booked. Marking twice is one mark."""
-    row = _locked_row(connection, quote_id)
-    held = row is not None and row.payment_id == payment_id and row.status in _TAKEN
-    invariant(held, f"{payment_id} converts at a quote it holds")
-    connection.execute(update(quotes).where(quotes.c.id == quote_id).values(status=QuoteStatus.USED))
+    marked = connection.execute(_MARK_USED, {"wanted": quote_id, "holder": payment_id})
+    invariant(marked.rowcount == 1, f"{payment_id} converts at a quote it holds")
 
 
 def release_quote(connection: Connection, quote_id: str, payment_id: str, now: datetime) -> bool:
@@ -104,7 +127,7 @@ def expire_due(connection: Connection, now: datetime) -> int:
 
 def _locked_row(connection: Connection, quote_id: str) -> Row[Any] | None:
     """FOR UPDATE on PostgreSQL; on SQLite the write transaction already excludes every other writer."""
-    return connection.execute(select(quotes).where(quotes.c.id == quote_id).with_for_update()).one_or_none()
+    return connection.execute(_BY_ID_LOCKED, {"wanted": quote_id}).one_or_none()
 
 
 def _require_fit(quote: Quote, payment: Row[Any]) -> None:
@@ -124,8 +147,8 @@ def _require_fit(quote: Quote, payment: Row[Any]) -> None:
         )
 
 
-def _require_open(quote: Quote, row: Row[Any], now: datetime) -> None:
-    if row.status == QuoteStatus.EXPIRED or quote.expires_at <= now:
+def _require_time(quote: Quote, now: datetime, is_marked: bool = False) -> None:
+    if is_marked or quote.expires_at <= now:
         raise Refused(
             Refusal.QUOTE_EXPIRED,
             "the quote has expired; ask for a new one",

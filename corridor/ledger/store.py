@@ -10,7 +10,7 @@ import hashlib
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    Row,
     bindparam,
     cast,
     func,
@@ -52,6 +53,14 @@ class Posted:
 
     posting: Posting
     was_new: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """A posting as it stands in the books, and when it was written."""
+
+    posting: Posting
+    posted_at: datetime
 
 
 @dataclass(frozen=True)
@@ -144,17 +153,25 @@ def balances(connection: Connection, prefix: str) -> list[Balance]:
 
 def posting_by_key(connection: Connection, key: str) -> Posting | None:
     """The posting written under `key`, or None."""
-    head = connection.execute(select(postings).where(postings.c.key == key)).one_or_none()
-    if head is None:
-        return None
-    legs = connection.execute(select(entries).where(entries.c.posting_id == head.id).order_by(entries.c.leg))
-    return Posting(
-        key=head.key,
-        kind=head.kind,
-        object_id=head.object_id,
-        entries=tuple(
-            Entry(account=leg.account, amount=_amount(leg.account, leg.amount_minor)) for leg in legs
-        ),
+    found = written(connection, [key])
+    return found[0].posting if found else None
+
+
+def written(connection: Connection, keys: Sequence[str]) -> list[Written]:
+    """The postings there are under these keys, in the order of `keys`."""
+    if not keys:
+        return []
+    legs: dict[str, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(_WRITTEN, {"keys": list(keys)}):
+        legs[row.key].append(row)
+    return [_written(legs[key]) for key in keys if key in legs]
+
+
+def _written(legs: Sequence[Row[Any]]) -> Written:
+    head = legs[0]
+    found = tuple(Entry(account=leg.account, amount=_amount(leg.account, leg.amount_minor)) for leg in legs)
+    return Written(
+        Posting(key=head.key, kind=head.kind, object_id=head.object_id, entries=found), head.posted_at
     )
 
 
@@ -206,6 +223,21 @@ def _free_shard() -> ColumnElement[int]:
     return select(shard).where(is_free).limit(1).scalar_subquery()
 
 
+_WRITTEN = (
+    select(postings.c.key, postings.c.kind, postings.c.object_id, postings.c.posted_at)
+    .add_columns(entries.c.account, entries.c.amount_minor)
+    .join(entries, entries.c.posting_id == postings.c.id)
+    .where(postings.c.key.in_(bindparam("keys", expanding=True)))
+    .order_by(postings.c.id, entries.c.leg)
+)
+_INSERT_LEGS = insert(entries)
+_LIMITED = (
+    select(account_balances.c.account, account_balances.c.balance_minor)
+    .where(account_balances.c.account.in_(bindparam("accounts", expanding=True)))
+    .where(account_balances.c.shard == LIMIT_SHARD)
+    .order_by(account_balances.c.account)
+    .with_for_update()
+)
 _TAKE_FROM_LIMITED = (
     update(account_balances)
     .where(account_balances.c.account == bindparam("of_account"), account_balances.c.shard == LIMIT_SHARD)
@@ -231,12 +263,7 @@ def _shortfall(connection: Connection, changes: Mapping[str, int]) -> Refused | 
     }
     if all(change < 0 for change in limited.values()):
         return None
-    rows = connection.execute(
-        select(account_balances.c.account, account_balances.c.balance_minor)
-        .where(account_balances.c.account.in_(list(limited)), account_balances.c.shard == LIMIT_SHARD)
-        .order_by(account_balances.c.account)
-        .with_for_update()
-    )
+    rows = connection.execute(_LIMITED, {"accounts": list(limited)})
     held = {row.account: -row.balance_minor for row in rows}
     for account, change in limited.items():
         if change > held.get(account, 0):
@@ -281,7 +308,7 @@ def _write_legs(connection: Connection, posting: Posting, posting_id: int) -> No
         [{"account": name, "currency": currency_of(name)} for name in names],
     )
     connection.execute(
-        insert(entries),
+        _INSERT_LEGS,
         [
             {
                 "posting_id": posting_id,

@@ -73,6 +73,22 @@ class SealCodec(PayloadCodec):
         return bound + b"|" + metadata[PACKING] if PACKING in metadata else bound
 
 
+_TYPES_KEPT = 64
+"""A few more than there are messages; in the SDK's plain sandbox every workflow brings message types of its own."""
+
+
+class Messages(PydanticPayloadConverter):
+    """The SDK's pydantic converter, with one memory of how each message is read for all its instances.
+
+    The SDK makes an instance for every workflow in its cache, and each would work out the same few messages anew.
+    """
+
+    _shared = PydanticPayloadConverter(max_cached_type_adapters=_TYPES_KEPT).converters
+
+    def __init__(self) -> None:
+        self.converters = self._shared
+
+
 class SealedFailures(DefaultFailureConverter):
     """Moves message, stack trace and details of a failure and its causes into a sealed payload."""
 
@@ -83,7 +99,7 @@ class SealedFailures(DefaultFailureConverter):
 def make_converter(ring: KeyRing, namespace: str) -> DataConverter:
     """The converter for one namespace."""
     return DataConverter(
-        payload_converter_class=PydanticPayloadConverter,
+        payload_converter_class=Messages,
         payload_codec=SealCodec(ring, namespace),
         failure_converter_class=SealedFailures,
     )

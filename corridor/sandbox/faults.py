@@ -14,6 +14,7 @@ class FaultKind(StrEnum):
 
     LATENCY = "latency"
     STATUS = "status"
+    FRONT_STATUS = "front_status"
     RESET_BEFORE_EFFECT = "reset_before_effect"
     TIMEOUT_BEFORE_EFFECT = "timeout_before_effect"
     TIMEOUT_AFTER_EFFECT = "timeout_after_effect"
@@ -37,7 +38,12 @@ class Fault(BaseModel):
     kind: FaultKind
     milliseconds: int = Field(default=0, ge=0, description="latency (before the effect), webhook_delay")
     seconds: int = Field(default=60, ge=0, description="lookup_lag")
-    status: int = Field(default=500, ge=400, le=599, description="status")
+    status: int = Field(
+        default=500,
+        ge=400,
+        le=599,
+        description="status; front_status: said by the balancer in front, which knows no keys",
+    )
     stored: bool = Field(default=False, description="status: the answer is kept under the idempotency key")
     effect: bool = Field(
         default=False, description="status: the effect happens although the answer is an error"
@@ -106,9 +112,16 @@ class FaultRules:
             del self._rules[name]
         return len(gone)
 
-    def claim(self, occasion: Occasion) -> list[tuple[str, Fault]]:
-        """The faults this call must meet, as (rule id, fault); each claim is counted against its rule."""
-        return [(rule.id, rule.fault) for rule in self._rules.values() if _fires(rule, occasion)]
+    def claim(self, occasion: Occasion, *, in_front: bool = False) -> list[tuple[str, Fault]]:
+        """The faults this call must meet, as (rule id, fault); each claim is counted against its rule.
+
+        `in_front` asks for those met before the provider itself sees the call, else for all others.
+        """
+        return [
+            (rule.id, rule.fault)
+            for rule in self._rules.values()
+            if (rule.fault.kind is FaultKind.FRONT_STATUS) is in_front and _fires(rule, occasion)
+        ]
 
 
 def _fires(rule: FaultRule, occasion: Occasion) -> bool:

@@ -1,20 +1,41 @@
 """Effects as rows: declared before the call with the exact bytes, resolved once, every look kept as evidence."""
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from corridor.domain.effect import EffectState, FrozenRequest, Operation
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, ProviderAnswer
-from corridor.storage.tables import effects
+from corridor.storage.tables import effects, payments, quotes
 
 EffectRow = Row[Any]
 
 _BY_KEY = select(effects).where(effects.c.key == bindparam("wanted"))
 """Built once: building a statement anew and finding it in SQLAlchemy's cache takes longer than running it."""
+_OF_PAYMENT = (
+    select(effects)
+    .where(effects.c.payment_id == bindparam("of_payment"))
+    .order_by(effects.c.declared_at, effects.c.key)
+)
+_TO_SEND = (
+    select(effects, payments.c.status.label("payment_status"), payments.c.quote_id)
+    .add_columns(quotes.c.expires_at.label("lock_expires_at"))
+    .join(payments, payments.c.id == effects.c.payment_id)
+    .outerjoin(quotes, quotes.c.id == payments.c.quote_id)
+    .where(effects.c.key == bindparam("wanted"))
+)
+_RECORD = update(effects).where(effects.c.key == bindparam("wanted")).returning(effects)
+
+
+@cache
+def _declare(dialect: str) -> Any:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(effects).on_conflict_do_nothing(index_elements=["key"]).returning(effects)
 
 
 def declare(
@@ -31,27 +52,22 @@ def declare(
     now: datetime,
 ) -> EffectRow:
     """Declare the effect, or return the one already declared under this key: its bytes stay as they were."""
-    existing = find(connection, key)
-    if existing is not None:
-        return existing
-    return connection.execute(
-        insert(effects)
-        .values(
-            key=key,
-            object_id=object_id,
-            payment_id=payment_id,
-            operation=operation,
-            provider=provider,
-            currency=amount.currency,
-            amount_minor=amount.minor,
-            request=request.model_dump(),
-            state=EffectState.DECLARED,
-            provider_reference=provider_reference,
-            looks=[],
-            declared_at=now,
-        )
-        .returning(effects)
-    ).one()
+    row = {
+        "key": key,
+        "object_id": object_id,
+        "payment_id": payment_id,
+        "operation": operation,
+        "provider": provider,
+        "currency": amount.currency,
+        "amount_minor": amount.minor,
+        "request": request.model_dump(),
+        "state": EffectState.DECLARED,
+        "provider_reference": provider_reference,
+        "looks": [],
+        "declared_at": now,
+    }
+    declared: EffectRow | None = connection.execute(_declare(connection.dialect.name), row).one_or_none()
+    return declared if declared is not None else get(connection, key)
 
 
 def find(connection: Connection, key: str) -> EffectRow | None:
@@ -66,32 +82,33 @@ def get(connection: Connection, key: str) -> EffectRow:
     return row
 
 
+def to_send(connection: Connection, key: str) -> EffectRow:
+    """The effect with what decides whether it may be sent now: `payment_status`, and the payment's FX lock as
+    `quote_id` and `lock_expires_at` (None where there is none). Raises `Refused(NOT_FOUND)`."""
+    row = connection.execute(_TO_SEND, {"wanted": key}).one_or_none()
+    if row is None:
+        raise Refused(Refusal.NOT_FOUND, f"no effect {key} was declared")
+    return row
+
+
 def of_payment(connection: Connection, payment_id: str) -> list[EffectRow]:
     """Every effect of the payment and of its refunds, in the order they were declared."""
-    query = (
-        select(effects)
-        .where(effects.c.payment_id == payment_id)
-        .order_by(effects.c.declared_at, effects.c.key)
-    )
-    return list(connection.execute(query).all())
+    return list(connection.execute(_OF_PAYMENT, {"of_payment": payment_id}).all())
 
 
-def record(connection: Connection, row: EffectRow, answer: ProviderAnswer, now: datetime) -> bool:
-    """Write what an answer says of the effect. False when it was final before: the first proof stays."""
+def record(connection: Connection, row: EffectRow, answer: ProviderAnswer, now: datetime) -> EffectRow | None:
+    """Write what an answer says of the effect, and return it. None when it was final before: the first proof stays."""
     if EffectState(row.state).is_final:
-        return False
+        return None
     state = EffectState.of(answer.outcome)
-    connection.execute(
-        update(effects)
-        .where(effects.c.key == row.key)
-        .values(
-            state=state,
-            answer=answer.model_dump(mode="json"),
-            provider_reference=answer.provider_reference or row.provider_reference,
-            resolved_at=now if state.is_final else None,
-        )
-    )
-    return True
+    changed = {
+        "wanted": row.key,
+        "state": state,
+        "answer": answer.model_dump(mode="json"),
+        "provider_reference": answer.provider_reference or row.provider_reference,
+        "resolved_at": now if state.is_final else None,
+    }
+    return connection.execute(_RECORD, changed).one()
 
 
 def add_look(connection: Connection, key: str, evidence: Evidence) -> None:

@@ -6,9 +6,11 @@ between the change and the HTTP response cannot lose or alter it.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from corridor.domain.failure import Refusal, Refused
 from corridor.storage.tables import idempotency_keys
@@ -19,6 +21,19 @@ LEASE = timedelta(seconds=15)
 A request that still runs has answered before (its deadline is 10 s); one whose process was killed keeps the shop
 waiting no longer than this. A retry that comes too early only joins the same workflow, or the same update of it.
 """
+
+
+@cache
+def _claim(dialect: str) -> Any:
+    """Built once, as are the next two: every payment runs them."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    mine = (idempotency_keys.c.merchant_id, idempotency_keys.c.key)
+    return insert(idempotency_keys).on_conflict_do_nothing(index_elements=mine)
+
+
+_OF_RESOURCE = idempotency_keys.c.resource_id == bindparam("resource")
+_FREEZE = update(idempotency_keys).where(_OF_RESOURCE, idempotency_keys.c.status_code.is_(None))
+_ANSWER = select(idempotency_keys).where(_OF_RESOURCE, idempotency_keys.c.status_code.is_not(None))
 
 
 @dataclass(frozen=True)
@@ -46,21 +61,17 @@ def claim(
     Raises `Refused(IDEMPOTENCY_KEY_REUSED)` for another request under the same key, and
     `Refused(IDEMPOTENCY_IN_FLIGHT)` while the first one runs.
     """
-    try:
-        with connection.begin_nested():
-            connection.execute(
-                insert(idempotency_keys).values(
-                    merchant_id=merchant_id,
-                    key=key,
-                    fingerprint=fingerprint,
-                    resource_id=resource_id,
-                    lease_until=now + LEASE,
-                    created_at=now,
-                )
-            )
+    row = {
+        "merchant_id": merchant_id,
+        "key": key,
+        "fingerprint": fingerprint,
+        "resource_id": resource_id,
+        "lease_until": now + LEASE,
+        "created_at": now,
+    }
+    if connection.execute(_claim(connection.dialect.name), row).rowcount == 1:
         return Claim(resource_id, resumed=False)
-    except IntegrityError:
-        return _existing(connection, merchant_id, key, fingerprint, now)
+    return _existing(connection, merchant_id, key, fingerprint, now)
 
 
 def _existing(
@@ -91,19 +102,13 @@ def freeze_answer(
 ) -> None:
     """Store the answer of the request that made `resource_id`, unless one is stored; the first stays."""
     connection.execute(
-        update(idempotency_keys)
-        .where(idempotency_keys.c.resource_id == resource_id, idempotency_keys.c.status_code.is_(None))
-        .values(status_code=status_code, location=location, body=body)
+        _FREEZE, {"resource": resource_id, "status_code": status_code, "location": location, "body": body}
     )
 
 
 def answer_of(connection: Connection, resource_id: str) -> Replay | None:
     """The frozen answer of the request that made `resource_id`, if there is one yet."""
-    row = connection.execute(
-        select(idempotency_keys).where(
-            idempotency_keys.c.resource_id == resource_id, idempotency_keys.c.status_code.is_not(None)
-        )
-    ).one_or_none()
+    row = connection.execute(_ANSWER, {"resource": resource_id}).one_or_none()
     return Replay(row.status_code, row.location, row.body) if row is not None else None
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.outcome import Frozen
@@ -12,6 +12,9 @@ from corridor.storage.tables import api_keys, merchants
 Role = Literal["merchant", "operator"]
 KeyRow = Row[Any]
 """A row of `api_keys` with the merchant's `country` and `settle_currency` (None for an operator's key)."""
+
+_BY_ID = select(merchants).where(merchants.c.id == bindparam("wanted"))
+"""Built once: every payment asks what its merchant pays."""
 
 
 class NewMerchant(Frozen):
@@ -76,7 +79,7 @@ def revoke_key(connection: Connection, key_id: str, now: datetime) -> None:
 
 def get(connection: Connection, merchant_id: str) -> Row[Any]:
     """Raises `Refused(NOT_FOUND)`."""
-    row = connection.execute(select(merchants).where(merchants.c.id == merchant_id)).one_or_none()
+    row = connection.execute(_BY_ID, {"wanted": merchant_id}).one_or_none()
     if row is None:
         raise Refused(Refusal.NOT_FOUND, "no such merchant")
     return row

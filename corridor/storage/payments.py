@@ -14,7 +14,7 @@ from corridor.domain.payment import Status, StatusReason, advance
 from corridor.storage import events, idempotency
 from corridor.storage.pages import Page, newest_first
 from corridor.storage.records import Json, former, money_view, time_view
-from corridor.storage.tables import payments
+from corridor.storage.tables import effects, payments
 
 PaymentRow = Row[Any]
 """A row of `payments`; columns are attributes (`row.amount_minor`)."""
@@ -22,27 +22,33 @@ PaymentRow = Row[Any]
 _BY_ID = select(payments).where(payments.c.id == bindparam("wanted"))
 """Built once: building a statement anew and finding it in SQLAlchemy's cache takes longer than running it."""
 _BY_ID_LOCKED = _BY_ID.with_for_update()
+_OF_EFFECT_LOCKED = (
+    select(payments)
+    .where(
+        payments.c.id
+        == select(effects.c.payment_id).where(effects.c.key == bindparam("effect_key")).scalar_subquery()
+    )
+    .with_for_update()
+)
+_INSERT = insert(payments).returning(payments)
+_CHANGE = update(payments).where(payments.c.id == bindparam("wanted")).returning(payments)
 
 
 def accept(connection: Connection, new: NewPayment, now: datetime) -> PaymentRow:
     """Insert the payment in `processing` with event 1 (`payment.accepted`)."""
     values = new.model_dump(exclude={"amount", "metadata", "asked"})
-    row = connection.execute(
-        insert(payments)
-        .values(
-            **values,
-            amount_minor=new.amount.minor,
-            currency=new.amount.currency,
-            corridor=new.corridor,
-            extra=new.metadata,
-            **asked_columns(new.asked),
-            status=Status.PROCESSING,
-            sequence=1,
-            created_at=now,
-            updated_at=now,
-        )
-        .returning(payments)
-    ).one()
+    values |= {
+        "amount_minor": new.amount.minor,
+        "currency": new.amount.currency,
+        "corridor": new.corridor,
+        "extra": new.metadata,
+        **asked_columns(new.asked),
+        "status": Status.PROCESSING,
+        "sequence": 1,
+        "created_at": now,
+        "updated_at": now,
+    }
+    row = connection.execute(_INSERT, values).one()
     _append(connection, row, "payment.accepted", {}, now)
     return row
 
@@ -68,6 +74,11 @@ def find(connection: Connection, payment_id: str) -> PaymentRow | None:
 def lock(connection: Connection, payment_id: str) -> PaymentRow:
     """The row, locked until the transaction ends (SQLite has one writer anyway). Raises `Refused(NOT_FOUND)`."""
     return _one(connection.execute(_BY_ID_LOCKED, {"wanted": payment_id}).one_or_none())
+
+
+def lock_of_effect(connection: Connection, effect_key: str) -> PaymentRow:
+    """`lock`, of the payment the effect belongs to."""
+    return _one(connection.execute(_OF_EFFECT_LOCKED, {"effect_key": effect_key}).one_or_none())
 
 
 def owned(connection: Connection, merchant_id: str, payment_id: str) -> PaymentRow:
@@ -114,12 +125,8 @@ def move(
     if to is not None:
         changes["status"] = advance(Status(row.status), to)
         changes["status_reason"] = reason
-    moved = connection.execute(
-        update(payments)
-        .where(payments.c.id == row.id)
-        .values(**changes, sequence=row.sequence + 1, updated_at=now)
-        .returning(payments)
-    ).one()
+    changes |= {"wanted": row.id, "sequence": row.sequence + 1, "updated_at": now}
+    moved = connection.execute(_CHANGE, changes).one()
     _append(connection, moved, event_type, former(snapshot(row), snapshot(moved)), now)
     if row.status == Status.PROCESSING and moved.status != Status.PROCESSING:
         _freeze_answer(connection, moved)

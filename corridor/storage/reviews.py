@@ -3,13 +3,20 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from corridor.domain.failure import Refusal, Refused
+from corridor.storage import operator_acts
 from corridor.storage.records import Json, time_view
 from corridor.storage.tables import reviews
 
 ReviewRow = Row[Any]
+
+BY_NOBODY = ("evidence", "payment")
+"""Who closes a review that no person had to decide any more: the provider's answer, or the payment's own end."""
+
+_OPEN = select(reviews).where(reviews.c.object_id == bindparam("of_object"), reviews.c.status == "open")
+"""Built once: asked after every answer of a provider."""
 
 
 def open_review(
@@ -56,8 +63,7 @@ def get(connection: Connection, review_id: str) -> ReviewRow:
 
 def open_for(connection: Connection, object_id: str) -> list[ReviewRow]:
     """Open reviews of one payment or refund."""
-    query = select(reviews).where(reviews.c.object_id == object_id, reviews.c.status == "open")
-    return list(connection.execute(query).all())
+    return list(connection.execute(_OPEN, {"of_object": object_id}).all())
 
 
 def approved_for(connection: Connection, object_id: str, reason: str) -> str | None:
@@ -84,12 +90,14 @@ def open_reviews(connection: Connection, limit: int, merchant_id: str | None = N
 def decide(
     connection: Connection, review_id: str, decision: str, decided_by: str, note: str, now: datetime
 ) -> ReviewRow:
-    """Record the decision. Raises `Refused(REVIEW_ALREADY_DECIDED)` if another one stands."""
+    """Record the decision, and whose act it was. Raises `Refused(REVIEW_ALREADY_DECIDED)` if another one stands."""
     changed = connection.execute(
         update(reviews)
         .where(reviews.c.id == review_id, reviews.c.status == "open")
         .values(status="decided", decision=decision, decided_by=decided_by, note=note, decided_at=now)
     ).rowcount
+    if changed and decided_by not in BY_NOBODY:
+        operator_acts.record_decision(connection, review_id, decision, decided_by, now)
     row = get(connection, review_id)
     if changed == 0 and (row.decision, row.decided_by) != (decision, decided_by):
         raise Refused(

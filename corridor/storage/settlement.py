@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from corridor.domain.failure import Refusal, Refused
@@ -13,6 +13,14 @@ from corridor.storage.records import Json
 from corridor.storage.tables import settlement_batches, settlement_lines
 
 LineRow = Row[Any]
+
+_THIS_LINE = (
+    settlement_lines.c.provider == bindparam("of_provider"),
+    settlement_lines.c.line_id == bindparam("wanted"),
+)
+_LINE = select(settlement_lines).where(*_THIS_LINE)
+"""Built once, as is the next: every payment runs both when it is settled."""
+_MARK = update(settlement_lines).where(*_THIS_LINE)
 
 
 def know_batch(connection: Connection, provider: str, batch: SettlementBatch) -> bool:
@@ -98,11 +106,7 @@ def of_batch(connection: Connection, provider: str, batch_id: str, states: Seque
 
 def line(connection: Connection, provider: str, line_id: str) -> LineRow:
     """Raises `Refused(NOT_FOUND)`."""
-    row = connection.execute(
-        select(settlement_lines).where(
-            settlement_lines.c.provider == provider, settlement_lines.c.line_id == line_id
-        )
-    ).one_or_none()
+    row = connection.execute(_LINE, {"of_provider": provider, "wanted": line_id}).one_or_none()
     if row is None:
         raise Refused(Refusal.NOT_FOUND, f"no settlement row {line_id} of {provider}")
     return row
@@ -139,11 +143,7 @@ def tell_again(connection: Connection, payment_id: str) -> None:
 
 
 def mark(connection: Connection, provider: str, line_id: str, state: str, reason: str | None = None) -> None:
-    connection.execute(
-        update(settlement_lines)
-        .where(settlement_lines.c.provider == provider, settlement_lines.c.line_id == line_id)
-        .values(state=state, reason=reason)
-    )
+    connection.execute(_MARK, {"of_provider": provider, "wanted": line_id, "state": state, "reason": reason})
 
 
 def close(connection: Connection, provider: str, batch_id: str, now: datetime) -> bool:

@@ -63,6 +63,12 @@ async def unknown_sent_again(here: World) -> Kept:
     return _payment((await here.pay()).id)
 
 
+async def key_spent(here: World) -> Kept:
+    """The provider repeats a server error from memory and did nothing: another key brings the effect about."""
+    await here.plant("status", status=500, stored=True)
+    return _payment((await here.pay()).id)
+
+
 async def unknown_reviewed(here: World) -> Kept:
     here.without_keys()
     await here.plant("timeout_after_effect")
@@ -189,9 +195,8 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
     scenario.__name__: scenario
     for scenario in (
         happy, declined, three_d_secure, three_d_secure_abandoned, unknown_found, unknown_not_found,
-        unknown_sent_again,
-        unknown_reviewed, expired_quote, slippage_exceeded, canceled, cancel_during_capture, review_approved,
-        review_declined, webhook_before_response, refund, refund_over_limit, refund_not_sent, refund_came_back,
-        settlement, delivered, delivery_retried,
+        unknown_sent_again, key_spent, unknown_reviewed, expired_quote, slippage_exceeded, canceled,
+        cancel_during_capture, review_approved, review_declined, webhook_before_response, refund, refund_over_limit,
+        refund_not_sent, refund_came_back, settlement, delivered, delivery_retried,
     )
 }  # fmt: skip

@@ -61,9 +61,9 @@ async def test_the_workflow_code_is_the_one_on_file(here: Fingerprint) -> None:
 async def test_reordered_commands_are_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     send = outcome._send
 
-    async def look_then_send(plan: EffectPlan) -> Executed | None:
+    async def look_then_send(plan: EffectPlan, may_be_under_way: bool) -> Executed | None:
         await outcome.look_once(plan)
-        return await send(plan)
+        return await send(plan, may_be_under_way)
 
     monkeypatch.setattr(outcome, "_send", look_then_send)
     (said,) = (await _against_the_file()).broken

@@ -68,9 +68,9 @@ async def test_two_swapped_commands_are_caught(monkeypatch: pytest.MonkeyPatch) 
     """The gate itself is tested: a build that looks an effect up before it sends it does not pass."""
     send = outcome._send
 
-    async def look_then_send(plan: EffectPlan) -> Executed | None:
+    async def look_then_send(plan: EffectPlan, may_be_under_way: bool) -> Executed | None:
         await outcome.look_once(plan)
-        return await send(plan)
+        return await send(plan, may_be_under_way)
 
     assert (await gate.replayed(_scenario("unknown_found").history)).verdict is Verdict.FITS
     monkeypatch.setattr(outcome, "_send", look_then_send)

@@ -15,7 +15,7 @@ from corridor.runtime.replay_pool import CodeUnusable, Outcome, replay_in_parall
 from corridor.runtime.settings import Settings, load
 from tests.replay import golden
 
-SEND = "executed = await _send(plan)"
+SEND = "executed = await _send(plan, may_be_under_way)"
 LOOK_FIRST = f"await look_once(plan); {SEND}"
 
 

@@ -257,9 +257,9 @@ def test_advice_overrides_the_code_but_never_fraud(
 @pytest.mark.parametrize(
     ("status", "body", "outcome", "repeat_is_safe", "retry_after"),
     [
-        (500, {"error": {"type": "api_error"}}, Outcome.UNKNOWN, False, None),
-        (502, "<html>", Outcome.UNKNOWN, False, None),
-        (503, {"error": {"type": "card_error"}}, Outcome.UNKNOWN, False, None),
+        (500, {"error": {"type": "api_error"}}, Outcome.UNKNOWN, True, None),
+        (502, "<html>", Outcome.UNKNOWN, True, None),
+        (503, {"error": {"type": "card_error"}}, Outcome.UNKNOWN, True, None),
         (
             429,
             {"error": {"type": "invalid_request_error", "code": "lock_timeout"}},
@@ -289,6 +289,12 @@ def test_http_answers_that_prove_nothing(
     answer = judge_reply(reply(status, body), expected(Operation.SALE), SEEN)
     assert (answer.outcome, answer.repeat_is_safe) == (outcome, repeat_is_safe)
     assert answer.retry_after_seconds == retry_after
+
+
+def test_only_a_server_error_from_memory_ends_the_repeats() -> None:
+    kept = Reply(500, None, "req_1", None, replayed=True)
+    answer = judge_reply(kept, expected(Operation.SALE), evidence_of(kept, NOW))
+    assert (answer.outcome, answer.repeat_is_safe, answer.evidence.replayed) == (Outcome.UNKNOWN, False, True)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ async def test_one_call_carries_key_version_and_the_frozen_bytes() -> None:
     assert request.headers["Idempotency-Key"] == "pay_1:sale:1"
     assert request.headers["Stripe-Version"] == "2026-10-28.endive"
     assert request.headers["Authorization"] == f"Bearer {SECRET}"
-    assert (answer.evidence.request_id, answer.evidence.note) == ("req_7", "(replayed)")
+    assert (answer.evidence.request_id, answer.evidence.replayed) == ("req_7", True)
     assert answer.evidence.provider_status == "succeeded"
 
 

@@ -4,21 +4,24 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
+from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import ActivityEnvironment
 
 from activities.contracts import DecideReviewIn, DeclareIn
 from activities.payment_steps import PaymentSteps
 from activities.review_steps import ReviewSteps
 from corridor.domain.effect import Operation
+from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.payment import Status, StatusReason
 from corridor.ledger import proof
-from corridor.storage import payments, refunds
+from corridor.storage import effects, payments, refunds, webhook_deliveries, webhook_endpoints
+from corridor.storage.tables import events
 from tests.workflows.world import World, now
 from workers.resume import Resumed, resume_all, resume_of
 from workflows import names
-from workflows.messages import CancelCommand, CaptureCommand
+from workflows.messages import CancelCommand, CaptureCommand, DeliveryStart
 from workflows.starts import payment_start
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -28,6 +31,56 @@ async def lose_and_resume(here: World, payment_id: str) -> Resumed:
     """Terminate runs no workflow code: to the payment it is the same as a lost server."""
     await here.handle(payment_id).terminate("the server was lost")
     return await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+
+
+async def resume(here: World) -> Resumed:
+    return await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+
+
+def _undelivered_webhook(connection: Connection, merchant_id: str, payment_id: str) -> str:
+    """A delivery whose workflow was started, to an endpoint where nobody listens."""
+    webhook_endpoints.create(
+        connection,
+        endpoint_id=new_id(Prefix.WEBHOOK_ENDPOINT, now()),
+        merchant_id=merchant_id,
+        url="https://127.0.0.1:1/",
+        event_types=[],
+        secret_sealed=b"",
+        now=now(),
+    )
+    event = connection.execute(select(events).where(events.c.object_id == payment_id)).first()
+    assert event is not None
+    (delivery_id,) = webhook_deliveries.create_for_event(connection, event.id, merchant_id, event.type, now())
+    webhook_deliveries.mark_started(connection, [delivery_id], now())
+    return delivery_id
+
+
+async def _lost_while_undoing(here: World, payment_id: str, *, carried_out: bool) -> None:
+    """A cancel got as far as its declared void, or as the provider; then Temporal was gone."""
+    await here.handle(payment_id).terminate("the server was lost")
+    wanted = DeclareIn(payment_id=payment_id, object_id=payment_id, operation=Operation.VOID, number=1)
+    declared = await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, wanted)
+    if carried_out:
+        effect = await here.database.read(effects.get, declared.plan.effect_key)
+        await here.stripe.send(effect.key, Operation.VOID, effects.request(effect))
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize("status", ["requires_action", "authorized"])
+async def test_an_undo_that_was_lost_on_its_way_is_carried_to_its_end(
+    here: World, status: str, carried_out: bool
+) -> None:
+    """To look at the sale alone would take the provider's "canceled" for a decline."""
+    paid = here.pay("pm_card_threeDSecure2Required") if status == "requires_action" else here.authorize()
+    payment = await paid
+    assert payment.status == status
+    await _lost_while_undoing(here, payment.id, carried_out=carried_out)
+    await resume(here)
+    payment = await here.until(payment.id, "canceled", seconds=20)
+    assert payment.status_reason == "canceled_by_merchant"
+    assert ("void:1", "approved") in await here.effects(payment.id)
+    released = [effect for effect, _ in await here.moved(payment.id)].count("cancel")
+    assert released == (1 if status == "authorized" else 0)  # before its challenge nothing was held
 
 
 async def captures(here: World, payment_id: str) -> list[int]:
@@ -86,6 +139,23 @@ async def test_a_sale_whose_outcome_was_lost_with_the_server_is_found_and_not_se
     await here.until(payment_id, "captured")
     assert await captures(here, payment_id) == [10_000]
     assert (await here.effects(payment_id)) == [("sale:1", "approved")]
+
+
+async def test_a_webhook_whose_delivery_was_under_way_is_delivered_after_resume(here: World) -> None:
+    payment = await here.pay()
+    delivery_id = await here.database.write(_undelivered_webhook, here.merchant_id, payment.id)
+    await here.client.start_workflow(
+        names.WEBHOOK_DELIVERY,
+        DeliveryStart(delivery_id=delivery_id),
+        id=names.delivery_workflow_id(delivery_id),
+        task_queue=names.CORE_QUEUE,
+    )
+    handle = here.client.get_workflow_handle(names.delivery_workflow_id(delivery_id))
+    assert delivery_id in (await resume(here)).running
+    await handle.terminate("the server was lost")
+    assert delivery_id in (await resume(here)).started
+    assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
+    await handle.terminate("the test is over")
 
 
 async def test_a_payment_that_still_runs_is_left_alone(here: World) -> None:

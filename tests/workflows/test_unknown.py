@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from sqlalchemy import Connection, select
 
 from corridor.domain.payment import CaptureMethod
 from corridor.providers.port import KEY_LIFE_MARGIN_SECONDS
+from corridor.storage.tables import quotes
 from tests.workflows.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -61,6 +63,35 @@ async def test_a_call_that_is_carried_out_long_after_we_gave_up_moves_the_money_
     assert await here.effects(payment.id) == [("sale:1", "approved")]
     await asyncio.sleep(15)  # the last of the four is through, and found its key taken
     assert [effect for effect, _ in await here.moved(payment.id)].count("capture") == 1
+
+
+@pytest.mark.slow
+async def test_an_error_from_in_front_of_the_provider_does_not_spend_the_key(here: World) -> None:
+    """A balancer says 503 while the call it lost sight of goes on: another key would collect a second time."""
+    await here.plant("latency", milliseconds=19_000)
+    payment_id = await here.accept()
+    starting = asyncio.create_task(here.start(payment_id))
+    while not await here.fired():
+        await asyncio.sleep(0.1)
+    await here.plant("front_status", times=3, status=503)
+    await starting
+    await asyncio.sleep(20)  # by now the first call is through
+    assert await here.fired() == {"latency": 1, "front_status": 3}
+    assert [effect for effect, _ in await here.moved(payment_id)].count("capture") == 1
+    assert await here.effects(payment_id) == [("sale:1", "approved")]
+    assert (await here.payment(payment_id)).status == "captured"
+
+
+@pytest.mark.slow
+async def test_a_lock_that_runs_out_while_a_call_is_under_way_keeps_its_rate(here: World) -> None:
+    """The call began inside the lock and goes on; that its effect is not to be seen yet does not mean it was not sent."""
+    here.stripe.promises = here.stripe.promises.model_copy(update={"longest_call_seconds": 12})
+    here.lock(4)
+    await here.plant("latency", milliseconds=9_000)
+    payment = await here.pay(slippage_max_bps=500)
+    assert payment.status == "captured"
+    assert await here.effects(payment.id) == [("sale:1", "approved")]
+    assert await here.database.read(_quotes) == [payment.quote_id]
 
 
 @pytest.mark.slow
@@ -202,6 +233,10 @@ async def test_the_providers_webhook_ends_the_wait_for_the_next_look(here: World
         assert await here.route_webhooks() > 0
         await starting
     assert (await here.payment(payment_id)).status == "captured"
+
+
+def _quotes(connection: Connection) -> list[str]:
+    return list(connection.execute(select(quotes.c.id)).scalars())
 
 
 async def test_repeated_hints_count_once(here: World) -> None:

@@ -134,7 +134,8 @@ def evidence_of(reply: Reply, seen_at: datetime) -> Evidence:
         http_status=reply.status,
         request_id=reply.request_id,
         provider_status=status,
-        note=f"{note} (replayed)".strip() if reply.replayed else note,
+        note=note,
+        replayed=reply.replayed,
     )
 
 
@@ -147,8 +148,9 @@ def is_state_conflict(reply: Reply) -> bool:
 def judge_reply(reply: Reply, expected: Expected, evidence: Evidence) -> ProviderAnswer:
     """Judge the answer to a money call."""
     if reply.status >= 500:
-        # The answer is stored under the key and would be replayed for ever: only a look-up can tell.
-        return unknown(evidence, "server_error", repeat_is_safe=False)
+        # Only a replayed one is Stripe's last word under this key. Any other may have come from a machine in front of
+        # the one that still works on an earlier call of ours; repeating the key tells, and cannot collect twice.
+        return unknown(evidence, "server_error", repeat_is_safe=not reply.replayed)
     if reply.document is None:
         return unknown(evidence, "unreadable_body", repeat_is_safe=True)
     if 200 <= reply.status < 300:

@@ -92,6 +92,9 @@ class StripeApi:
             request_id = new_id("req")
             try:
                 call = await self._read(operation, request, request_id)
+                turned_away = await self._in_front(call)
+                if turned_away is not None:
+                    return turned_away
                 return await (self._change(call) if operation.method == "POST" else self._look(call))
             except StripeError as error:
                 return respond(error.answer(), request_id)
@@ -129,6 +132,14 @@ class StripeApi:
         expected = self.stripe.config.api_key
         if (expected and key != expected) or not key.startswith("sk_test_"):
             raise unauthorized(f"Invalid API Key provided: {key[:8]}****")
+
+    async def _in_front(self, call: Call) -> Response | None:
+        """A balancer's answer: it has no request id, no JSON, and no idea whether the key is being worked on."""
+        occasion = Occasion(call.operation.name, call.key or "", call.params.get("metadata", {}))
+        bad_luck = Misfortune(self.stripe.rules.claim(occasion, in_front=True))
+        await self._record(call, bad_luck)
+        error = bad_luck.get(FaultKind.FRONT_STATUS)
+        return None if error is None else Response("no healthy upstream", error.status)
 
     async def _look(self, call: Call) -> Response:
         bad_luck = Misfortune(self.stripe.rules.claim(Occasion(call.operation.name)))

@@ -52,7 +52,7 @@ class WebhookPump:
         """Deliver until cancelled."""
         try:
             while True:
-                if not await self._start_due():
+                if not await self._started_any():
                     await asyncio.sleep(IDLE_SECONDS)
         finally:
             for task in self._tasks:
@@ -70,6 +70,14 @@ class WebhookPump:
                     await asyncio.sleep(IDLE_SECONDS)
         except TimeoutError:
             logger.warning("the webhook receiver did not take the events before the answer")
+
+    async def _started_any(self) -> bool:
+        """Books that cannot be read or written just now (a full disk) are tried again."""
+        try:
+            return await self._start_due()
+        except sqlite3.OperationalError as error:
+            logger.warning("deliveries wait for the books: %s", error)
+            return False
 
     async def _start_due(self) -> bool:
         room = self.stripe.config.webhook_concurrency - len(self._tasks)
@@ -92,6 +100,9 @@ class WebhookPump:
         try:
             results = [(delivery, await self._send(delivery.body)) for delivery in deliveries]
             await self.stripe.books.run(lambda connection: self._record(connection, results))
+        except sqlite3.OperationalError as error:
+            # They stand as waiting, and are sent once more: a receiver must bear duplicates.
+            logger.warning("deliveries were made and could not be noted: %s", error)
         finally:
             self._busy.discard(subject)
 
