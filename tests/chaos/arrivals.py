@@ -110,22 +110,30 @@ SELLERS = (
 SUBSCRIBERS = ("porto-leather", "dar-al-oud")
 """Sellers that want webhooks. Every event of theirs is a workflow of its own, which for all would be most of the load."""
 _DINARS = ("dar-al-oud", ("KW", "KWD", 3_400))
-_BURST_SECONDS = 4.0
+BURST_SECONDS = 4.0
+HOT_SELLER = "lantern-loom"
+"""Half of the rush is at one merchant: what is locked by merchant is contended for there."""
 CLOSING = "closing"
+
+
+def rush_at(random: Random, seconds: float) -> float:
+    """When the rush begins: the first thing that a generator of arrivals says."""
+    return random.uniform(0.3, 0.6) * seconds
 
 
 def draw(random: Random, count: int, seconds: float) -> tuple[Arrival, ...]:
     """`count` arrivals in the order they come, each story at least once; a tenth of them in one rush (F16)."""
-    rush = random.uniform(0.3, 0.6) * seconds
+    rush = rush_at(random, seconds)
     times = sorted(
-        rush + random.uniform(0, _BURST_SECONDS) if n % 10 == 0 else random.uniform(0, seconds)
+        rush + random.uniform(0, BURST_SECONDS) if n % 10 == 0 else random.uniform(0, seconds)
         for n in range(count)
     )
     further = random.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=max(0, count - len(_WEIGHTS)))
     stories = [*_WEIGHTS, *further][:count]
     random.shuffle(stories)
     return tuple(
-        _arrival(random, n, at, story) for n, (at, story) in enumerate(zip(times, stories, strict=True))
+        _arrival(random, n, at, story, is_rush=rush <= at <= rush + BURST_SECONDS)
+        for n, (at, story) in enumerate(zip(times, stories, strict=True))
     )
 
 
@@ -143,10 +151,12 @@ def closing_orders(round_number: int) -> tuple[Arrival, ...]:
     )  # fmt: skip
 
 
-def _arrival(random: Random, number: int, at_seconds: float, story: Story) -> Arrival:
+def _arrival(random: Random, number: int, at_seconds: float, story: Story, *, is_rush: bool) -> Arrival:
     seller, (country, currency, hundred) = (
         _DINARS if random.random() < 0.06 else (random.choice(SELLERS), random.choice(_BUYERS))
     )
+    if is_rush and currency != "KWD" and random.random() < 0.5:
+        seller = HOT_SELLER
     # Ten minor units are the smallest step Stripe takes for dinars; above 5,000 euros a person looks at it.
     share = random.randint(6_000, 9_000) if story in _REVIEWS else random.randint(5, 300)
     minor = hundred * share // 100 // 10 * 10

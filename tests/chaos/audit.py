@@ -1,25 +1,30 @@
 """The judgement at the end: every invariant, with the provider's own books as the oracle."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
-from api.cli.audit import promises, proofs
+from api.cli.audit import promises, proofs, rates
 from api.cli.audit.evidence import Evidence, Received, gather
-from api.cli.audit.histories import replay_all
 from api.cli.audit.proofs import Proof, proof
 from api.cli.demo import proofs as shop_proofs
-from api.cli.demo.shop import Sent, repeat_all
+from api.cli.demo.shop import Json, Sent, Shop, repeat_all
+from corridor.runtime.replay import Replayed
 from tests.chaos import leaks
 from tests.chaos.arrivals import SUBSCRIBERS
 from tests.chaos.clerk import Clerk
+from tests.chaos.desk import acts_are_on_record
+from tests.chaos.faults import temporal
 from tests.chaos.faults.hostile import CANARY_CARD
 from tests.chaos.journal import Journal
 from tests.chaos.leaks import Sample
 from tests.chaos.liveness import Recovery
-from tests.chaos.plan import Plan
+from tests.chaos.plan import Kind, Plan
 from tests.chaos.shopping import Street
 from tests.chaos.stand import Stand
 from tests.chaos.watch import Watch
+
+CREATING = ("/v1/payments", "/v1/refunds")
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,10 @@ class Run:
 
 async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
     """Send every request once more, read both sides, replay every history, and prove."""
-    await run.watch.look()
+    await run.watch.last_look()
     sent = await repeat_all([*run.stand.shops.values(), *run.stand.operators])
     evidence = await gather(run.stand.database, run.stand.sandbox)
-    histories = await replay_all(run.stand.settings)
+    histories = await temporal.replay_all(run.stand)
     names = {run.stand.keys.merchants[name]: name for name in SUBSCRIBERS}
     told = [it for it in evidence.events if it.merchant_id in names]
     ledger = evidence.ledger
@@ -57,11 +62,17 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         ),
         promises.failures_are_proven(evidence.payments, evidence.effects, evidence.judged),
         promises.steps_are_declared(evidence.events),
+        rates.conversions_are_as_locked(evidence, clocks_right_since(run.journal)),
+        promises.decisions_are_on_record(
+            decisions(run.stand.operators), evidence.reviews, evidence.operators, evidence.acts
+        ),
+        acts_are_on_record(run.stand.desk.given, evidence.acts, run.watch.returns),
         proofs.nothing_is_left_open(evidence.payments, evidence.refunds),
-        *_answers(run.street, sent, evidence),
+        *_answers(run.street, held_to(sent, run.watch), evidence),
         proofs.events_have_no_gap(evidence.events, _sequences(evidence)),
         proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
-        proofs.histories_replay(histories.replayed, _workflow_ids(evidence)),
+        promises.events_keep_their_names(evidence.received, evidence.events),
+        histories_replay(histories.replayed, evidence, run.stand.lost_with_temporal),
         watched(run.watch, run.journal.violations),
         recovered(run.recovery, run.plan.profile.recovers_within_seconds),
         leaks.nothing_grew(run.samples, leaks.sample(run.stand.pids())),
@@ -76,6 +87,22 @@ def in_time(received: Sequence[Received]) -> tuple[Received, ...]:
     It is sent again by the schedule, and what never arrived in time is missed by the proof all the same.
     """
     return tuple(it for it in received if it.is_verified or "timestamp" not in it.problem.lower())
+
+
+def clocks_right_since(journal: Journal) -> datetime | None:
+    """When the last process whose clock was wrong on purpose had it set right; None: none was ever wrong."""
+    kind = f"{Kind.CLOCK_SKEW}:"
+    ended = [it.at_seconds for it in journal.entries if it.name.startswith(kind)]
+    return datetime.now(UTC) - timedelta(seconds=journal.seconds - max(ended)) if ended else None
+
+
+def decisions(operators: Sequence[Shop]) -> list[Json]:
+    return shop_proofs.decisions(it for operator in operators for it in operator.sent.values())
+
+
+def held_to(sent: Sequence[Sent], watch: Watch) -> list[Sent]:
+    """After a restoration the keys of payments and refunds are known again, those of commands are as old as the copy."""
+    return [it for it in sent if not watch.returns or it.path in CREATING]
 
 
 def _answers(street: Street, sent: Sequence[Sent], evidence: Evidence) -> Iterator[Proof]:
@@ -94,7 +121,7 @@ def _answers(street: Street, sent: Sequence[Sent], evidence: Evidence) -> Iterat
 
 def _creating(street: Street) -> Iterator[Sent]:
     for shop in street.shops.values():
-        yield from (it for it in shop.sent.values() if it.path in ("/v1/payments", "/v1/refunds"))
+        yield from (it for it in shop.sent.values() if it.path in CREATING)
 
 
 def nobody_was_surprised(street: Street) -> Proof:
@@ -110,6 +137,7 @@ def nobody_was_surprised(street: Street) -> Proof:
 def watched(watch: Watch, violations: Sequence[str]) -> Proof:
     claim = "sums, limits and transitions held at every look while faults were on"
     notes = [f"{watch.steps_seen} steps seen", f"{watch.misses} looks met a database that was down"]
+    notes += map(str, watch.returns)
     return proof(claim, watch.looks, "looks", violations, notes)
 
 
@@ -123,6 +151,17 @@ def recovered(recovery: Recovery, within_seconds: float | None) -> Proof:
     late += [f"{payment_id} was still {status} at the end" for payment_id, status in recovery.left.items()]
     when = "in the end" if within_seconds is None else f"{within_seconds:.0f} s after the last fault"
     return proof(f"{when} no payment waited for us", len(recovery.decided), "payments open then", late)
+
+
+def histories_replay(
+    replayed: Sequence[Replayed], evidence: Evidence, lost_with_temporal: Collection[str]
+) -> Proof:
+    """What had ended before Temporal's store was lost, and after the last export, has no history: it is counted."""
+    told = {it.workflow_id for it in replayed}
+    wanted = list(_workflow_ids(evidence))
+    gone = {it for it in wanted if it not in told and it.partition("-")[2] in lost_with_temporal}
+    found = proofs.histories_replay(replayed, [it for it in wanted if it not in gone])
+    return replace(found, notes=(f"{len(gone)} histories were lost with Temporal's store",))
 
 
 def _sequences(evidence: Evidence) -> dict[str, int]:

@@ -18,13 +18,20 @@ Json = dict[str, Any]
 LOOK_SECONDS = 1.0
 CONSIDERATION_LOOKS = 2
 """A person does not decide in the second a review appears; what still is under way comes in meanwhile."""
+AGAIN_AFTER_LOOKS = 8
+"""A review that is still open so long after its decision is decided anew: the workflow that was told of it is gone."""
+STALE_EVERY = 3
+_OTHER = {"approve": "decline", "decline": "approve", "found": "absent", "absent": "found"}
 _LOST = frozenset({"review_already_decided", "state_conflict"})
 """Refusals of a decision that came second, or after evidence had answered the question."""
 
 
 @dataclass
 class Clerk:
-    """Two operators at one desk: `second` only appears where both decide the same review at once (F18)."""
+    """Two operators at one desk and their mistakes (F18): both at once, a double click, a page that is out of date.
+
+    `second` only appears where both decide the same review at once.
+    """
 
     first: Shop
     second: Shop
@@ -33,6 +40,7 @@ class Clerk:
     decided: Counter[str] = field(default_factory=Counter)
     surprises: list[str] = field(default_factory=list)
     _seen: Counter[str] = field(default_factory=Counter)
+    _fresh: dict[str, str] = field(default_factory=dict)
 
     async def work(self) -> None:
         """Until canceled: look at the open reviews, decide those that have been open for a moment."""
@@ -52,6 +60,7 @@ class Clerk:
             self._seen[review["id"]] += 1
             if self._seen[review["id"]] > CONSIDERATION_LOOKS:
                 await self._decide(review, stories)
+        await self._decide_what_is_decided()
 
     async def _decide(self, review: Json, stories: Mapping[str, Story]) -> None:
         if review["reason"] == "risk_review":
@@ -81,14 +90,41 @@ class Clerk:
             await self._send(self.first, review["id"], body)
 
     async def _send(self, who: Shop, review_id: str, body: Json) -> Answer:
-        key = f"{review_id}-{who.name}-{body['decision']}"
-        answer = await who.post(f"/v1/reviews/{review_id}:decide", body, key)
+        """Clicked twice: one key, so one answer, unless there was none yet (202)."""
+        round_number = self._seen[review_id] // AGAIN_AFTER_LOOKS
+        key = f"{review_id}-{who.name}-{body['decision']}-{round_number}"
+        path = f"/v1/reviews/{review_id}:decide"
+        answer, second = await asyncio.gather(who.post(path, body, key), who.post(path, body, key))
+        self.decided["clicked twice"] += 1
+        done = [it for it in (answer, second) if it.status == 200]
+        refused = 400 in (answer.status, second.status) or 409 in (answer.status, second.status)
+        if done and (refused or done[0].body != done[-1].body):
+            raise Surprise(
+                f"review {review_id}: two clicks were answered {answer.status} and {second.status}"
+            )
         if answer.status not in (200, 202) and answer.code not in _LOST:
             raise Surprise(
                 f"review {review_id}: {body['decision']} was answered {answer.status} {answer.code}"
             )
         self.decided[body["decision"] if answer.status < 300 else "too late"] += 1
+        if answer.status == 200 and len(self._fresh) < STALE_EVERY:
+            self._fresh[review_id] = body["decision"]
         return answer
+
+    async def _decide_what_is_decided(self) -> None:
+        """From a page that is out of date: the contrary of what was decided, which must change nothing."""
+        if len(self._fresh) < STALE_EVERY:
+            return
+        review_id, decision = self._fresh.popitem()
+        self._fresh.clear()
+        body = {"decision": _OTHER[decision], "note": "from a page of an hour ago"}
+        if body["decision"] == "found":
+            body["provider_reference"] = "pi_of_an_hour_ago"
+        key = f"{review_id}-stale-{decision}"
+        answer = await self.second.post(f"/v1/reviews/{review_id}:decide", body, key)
+        if answer.code not in _LOST:
+            raise Surprise(f"review {review_id} was {decision}, then {body['decision']}: {answer.status}")
+        self.decided["stale"] += 1
 
     async def _at_the_provider(self, effect_key: str, payment_id: str) -> str | None:
         """The provider's own id of what this effect moved, or None: its books are the fact."""

@@ -24,7 +24,7 @@ from corridor.storage.tables import (
 
 LOOK_SECONDS = 0.5
 PAY_OUT_SECONDS = 6.0
-PATIENCE_SECONDS = 75.0
+PATIENCE_SECONDS = 150.0
 HELD_SECONDS = 14.0
 MOST_CLOSING_ROUNDS = 3
 OWNED = "with a person"

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.chaos import arrivals
 from tests.chaos.arrivals import Arrival
-from tests.chaos.faults import hostile, network, webhooks
+from tests.chaos.faults import failover, hostile, network, rollout, temporal, webhooks
 from tests.chaos.profile import PROCESSES, Profile
 
 Json = dict[str, Any]
@@ -33,6 +33,12 @@ class Kind(StrEnum):
     HOSTILE_INPUT = "hostile_input"
     FULL_DISK = "full_disk"
     CLOCK_SKEW = "clock_skew"
+    FAILOVER = "failover"
+    TERMINATE = "terminate"
+    RESET = "reset"
+    TEMPORAL_LOST = "temporal_lost"
+    ROLLOUT = "rollout"
+    RESTORE = "restore"
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,14 @@ class Plan:
     profile: Profile
     arrivals: tuple[Arrival, ...]
     acts: tuple[Act, ...]
+    rush_at_seconds: float
 
     @property
     def counts(self) -> Counter[str]:
         return Counter(act.name for act in self.acts)
+
+    def is_in_rush(self, arrival: Arrival) -> bool:
+        return 0 <= arrival.at_seconds - self.rush_at_seconds <= arrivals.BURST_SECONDS
 
     def document(self) -> Json:
         """For the report: every act, and the arrivals by story and fault."""
@@ -114,9 +124,16 @@ def expand(seed: int, profile: Profile, database: str) -> Plan:
         *_of_kind(random("forged"), profile, Kind.FORGED_WEBHOOK, profile.forged_webhooks, _forged),
         *_of_kind(random("hostile"), profile, Kind.HOSTILE_INPUT, profile.hostile_inputs, _hostile),
         *_of_kind(random("disk"), profile, Kind.FULL_DISK, profile.full_disks, _full_disk),
+        *_failovers(random("failovers"), profile, database),
+        *_of_kind(random("terminations"), profile, Kind.TERMINATE, profile.terminations, temporal.draw),
+        *_of_kind(random("resets"), profile, Kind.RESET, profile.resets, temporal.draw),
+        *_losses(random("losses"), profile),
+        *_rollouts(random("rollouts"), profile),
+        *_restores(random("restores"), profile, database),
     ]
     orders = arrivals.draw(random("arrivals"), profile.payments, profile.safety_seconds)
-    return Plan(seed, database, profile, orders, tuple(sorted(acts, key=lambda act: act.at_seconds)))
+    rush_at = arrivals.rush_at(random("arrivals"), profile.safety_seconds)
+    return Plan(seed, database, profile, orders, tuple(sorted(acts, key=lambda act: act.at_seconds)), rush_at)
 
 
 def _kills(random: Random, profile: Profile, database: str) -> Iterator[Act]:
@@ -147,6 +164,45 @@ def _skews(random: Random, profile: Profile) -> Iterator[Act]:
     for target, seconds in (("worker-2", far), ("api", near)):
         until = round(random.uniform(0.55, 0.75) * profile.safety_seconds, 3)
         yield Act(0.0, Kind.CLOCK_SKEW, target, {"seconds": seconds, "until_seconds": until})
+
+
+def _losses(random: Random, profile: Profile) -> Iterator[Act]:
+    """Temporal's store, late enough that much has ended and early enough that much is still to come."""
+    turn = profile.safety_seconds / max(1, profile.temporal_losses)
+    for number in range(profile.temporal_losses):
+        at = round((number + random.uniform(0.55, 0.8)) * turn, 3)
+        yield Act(at, Kind.TEMPORAL_LOST, "temporal", {})
+
+
+def _rollouts(random: Random, profile: Profile) -> Iterator[Act]:
+    for number in range(profile.rollouts):
+        at, target, words = rollout.draw(random, number, profile.rollouts, profile.safety_seconds)
+        yield Act(at, Kind.ROLLOUT, target, words)
+
+
+def _restores(random: Random, profile: Profile, database: str) -> Iterator[Act]:
+    """A copy early and its return a while later, each before the next loss of Temporal's store: never both at once.
+
+    Of PostgreSQL none: that is skipped, and the record says so.
+    """
+    if database == "postgresql" or not profile.restores:
+        return
+    turn = profile.safety_seconds / max(profile.restores, profile.temporal_losses)
+    for number in range(profile.restores):
+        at = round((number + random.uniform(0.08, 0.15)) * turn, 3)
+        yield Act(
+            at, Kind.RESTORE, "database", {"seconds": round(min(60.0, random.uniform(0.15, 0.25) * turn), 1)}
+        )
+
+
+def _failovers(random: Random, profile: Profile, database: str) -> Iterator[Act]:
+    """One after the other, for each needs the standby that was built after the one before."""
+    if database != "postgresql" or not profile.failovers:
+        return
+    turn, first = profile.safety_seconds / profile.failovers, random.randrange(2)
+    for number in range(profile.failovers):
+        at = round((number + random.uniform(0.2, 0.7)) * turn, 3)
+        yield Act(at, Kind.FAILOVER, "database", failover.draw(random, first + number))
 
 
 def _of_kind(random: Random, profile: Profile, kind: Kind, count: int, draw: Any) -> Iterator[Act]:

@@ -22,6 +22,12 @@ class Profile:
     hostile_inputs: int
     full_disks: int
     database_kills: int
+    failovers: int
+    terminations: int
+    resets: int
+    temporal_losses: int
+    rollouts: int
+    restores: int = 0
     recovers_within_seconds: float | None = 30.0
     """Held to; None where the machine has other things to do and the time is only told."""
     needs_every_kind: bool = True
@@ -50,10 +56,16 @@ class Profile:
             hostile_inputs=share(self.hostile_inputs),
             full_disks=share(self.full_disks),
             database_kills=share(self.database_kills),
+            failovers=share(self.failovers),
+            terminations=share(self.terminations),
+            resets=share(self.resets),
+            temporal_losses=share(self.temporal_losses),
+            rollouts=share(self.rollouts),
+            restores=share(self.restores) if self.restores else 0,
         )
 
 
-PROFILES: Mapping[str, Profile] = {
+PROFILES: dict[str, Profile] = {
     # What `make test` has time for: every mechanism once or more, in about a minute and a half.
     "slice": Profile(
         name="slice",
@@ -70,6 +82,11 @@ PROFILES: Mapping[str, Profile] = {
         hostile_inputs=14,
         full_disks=1,
         database_kills=2,
+        failovers=1,
+        terminations=3,
+        resets=2,
+        temporal_losses=1,
+        rollouts=1,
     ),
     "smoke": Profile(
         name="smoke",
@@ -84,6 +101,12 @@ PROFILES: Mapping[str, Profile] = {
         hostile_inputs=200,
         full_disks=6,
         database_kills=20,
+        failovers=2,
+        terminations=24,
+        resets=12,
+        temporal_losses=1,
+        rollouts=1,
+        restores=1,
     ),
     "soak": Profile(
         name="soak",
@@ -98,5 +121,13 @@ PROFILES: Mapping[str, Profile] = {
         hostile_inputs=1_500,
         full_disks=40,
         database_kills=260,
+        failovers=6,
+        terminations=200,
+        resets=100,
+        temporal_losses=4,
+        rollouts=3,
+        restores=3,
     ),
 }
+PROFILES["restored"] = replace(PROFILES["slice"], name="restored", restores=1)
+"""The slice with a database that comes back older in its middle: too long for every test run."""

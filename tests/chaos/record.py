@@ -41,6 +41,7 @@ class Record:
     by_provider: Mapping[str, int]
     on_the_wire: Mapping[str, int]
     answers: Mapping[str, int]
+    pressure: Mapping[str, Mapping[str, float]]
     decisions: Mapping[str, int]
     skipped: Sequence[str]
     load: float
@@ -110,7 +111,15 @@ class Record:
             + other[Kind.RECEIVER],
             "F10 wrong clocks": other[Kind.CLOCK_SKEW],
             "F11 full disk": other[Kind.FULL_DISK],
-            "F16 payments in one rush": len(self.plan.arrivals) // 10,
+            "F12 failovers of the database": other[Kind.FAILOVER],
+            "F13 the database came back older": other[Kind.RESTORE],
+            "F14 workflows terminated, reset": other[Kind.TERMINATE] + other[Kind.RESET],
+            "F14 Temporal's store lost": other[Kind.TEMPORAL_LOST],
+            "F15 builds rolled out": other[Kind.ROLLOUT],
+            "F16 payments in one rush": sum(self.plan.is_in_rush(it) for it in self.plan.arrivals),
+            "F16 the provider slow or refusing for its rate": provider.get("provider:slow", 0)
+            + provider.get("provider:rate_limited", 0),
+            "F16 answered 429 or 503": self.answers.get("429", 0) + self.answers.get("503", 0),
             "F17 hostile input": other[Kind.HOSTILE_INPUT],
             "F18 two operators at once": self.decisions.get("twice at once", 0),
             "races of refunds, captures and cancels": stories[Story.REFUNDS_RACING]
@@ -160,6 +169,7 @@ class Record:
             "quiet_after_seconds": round(self.recovery.quiet_after_seconds, 1),
             "reviews_decided": dict(self.decisions),
             "answers_by_status": dict(sorted(self.answers.items())),
+            "pressure": {name: dict(it) for name, it in self.pressure.items()},
             "skipped": list(self.skipped),
             "load_average": round(self.load, 1),
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
@@ -202,6 +212,10 @@ class Record:
         yield from (f"| {name.replace('_', ' ')} | {figures[name]} |" for name in names)
         for name in ("payments_by_status", "reviews_decided", "answers_by_status", "seconds"):
             yield f"| {name.replace('_', ' ')} | {', '.join(f'{k}: {v}' for k, v in figures[name].items())} |"
+        yield from (
+            f"| orders {name} | {', '.join(f'{k}: {v}' for k, v in it.items())} |"
+            for name, it in self.pressure.items()
+        )
         yield from (f"\nSkipped: {reason}" for reason in self.skipped)
         yield from (f"\nDoes not count: {reason}" for reason in self.vacuities())
 

@@ -5,20 +5,19 @@ import contextlib
 import itertools
 import os
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
-from tests.chaos import arrivals, audit, autopsy, leaks, liveness
+from corridor.domain.payment import Status
+from tests.chaos import arrivals, audit, autopsy, leaks, liveness, pressure
 from tests.chaos.audit import Run
 from tests.chaos.clerk import Clerk
 from tests.chaos.faults import provider
 from tests.chaos.faults.performer import Performer
 from tests.chaos.journal import Journal
 from tests.chaos.plan import Plan
+from tests.chaos.pressure import Answers
 from tests.chaos.record import Record
 from tests.chaos.shopping import Street, tell
 from tests.chaos.stand import Stand
@@ -33,18 +32,19 @@ LATE_SECONDS = 30.0
 async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Record:
     """The whole run on a stand that is up; closing it is the caller's."""
     begun, clock, seconds = datetime.now(UTC), time.monotonic(), {}
-    answers: Counter[str] = Counter()
-    _count(stand.api, answers)
+    answers = Answers()
+    answers.listen(stand.api)
     await stand.open()
     street = Street(stand.shops, stand.sandbox)
     clerk = Clerk(*stand.operators, stand.sandbox, street.orders)
     watch = Watch(stand.database, journal.violation)
     samples = leaks.sample(stand.pids())
+    performer = Performer(stand, street, journal, watch)
     journal.begin()
     async with _beside(watch.keep_looking()), _beside(clerk.work()), asyncio.TaskGroup() as orders:
-        await _safety(plan, stand, street, journal, orders, say)
+        await _safety(plan, performer, orders, say)
         seconds["safety"], clock = time.monotonic() - clock, time.monotonic()
-        recovery = await _liveness(stand, street, orders, say)
+        recovery = await _liveness(performer, orders, say)
     seconds["liveness"], clock = time.monotonic() - clock, time.monotonic()
     for surprise in clerk.surprises:
         journal.violation(surprise)
@@ -53,23 +53,23 @@ async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Recor
     by_provider = await provider.fired(stand.sandbox)
     proofs, evidence = await audit.judge(run)
     seconds["audit"] = time.monotonic() - clock
+    ended = {it.id for it in evidence.payments if Status(it.status).is_terminal}
     late = [name for name, took in recovery.decided.items() if took > LATE_SECONDS]
     for line in await autopsy.of(stand.settings, [*recovery.left, *late]):
         journal.note("late", note=line)
     return Record(
         plan=plan, begun=begun, proofs=proofs, evidence=evidence, journal=journal, recovery=recovery,
-        by_provider=by_provider, on_the_wire=stand.network.fired(), answers=answers, decisions=clerk.decided,
+        by_provider=by_provider, on_the_wire=stand.network.fired(), answers=answers.by_status, pressure=pressure.told(plan, answers, street.orders, ended), decisions=clerk.decided,
         skipped=stand.skipped(), load=os.getloadavg()[2], seconds=seconds,
     )  # fmt: skip
 
 
-async def _safety(
-    plan: Plan, stand: Stand, street: Street, journal: Journal, orders: asyncio.TaskGroup, say: Say
-) -> None:
+async def _safety(plan: Plan, performer: Performer, orders: asyncio.TaskGroup, say: Say) -> None:
     """Arrivals and faults together; returns when the last fault was tried and is over."""
+    street, journal = performer.street, performer.journal
     async with asyncio.TaskGroup() as group:
         showing = group.create_task(_show(plan, street, journal, say))
-        performing = group.create_task(Performer(stand, street, journal).perform(plan.acts))
+        performing = group.create_task(performer.perform(plan.acts))
         for arrival in plan.arrivals:
             await asyncio.sleep(max(0.0, arrival.at_seconds - journal.seconds))
             street.expect(arrival)
@@ -78,14 +78,20 @@ async def _safety(
         showing.cancel()
 
 
-async def _liveness(stand: Stand, street: Street, orders: asyncio.TaskGroup, say: Say) -> liveness.Recovery:
-    """Lift every fault, place the closing orders, and wait until nothing moves."""
+async def _liveness(performer: Performer, orders: asyncio.TaskGroup, say: Say) -> liveness.Recovery:
+    """Lift every fault, place the closing orders, and wait until nothing moves; the operator's work counts into it."""
+    stand = performer.stand
     say("faults off")
     await stand.heal()
     ended_at = time.monotonic()
-    shops = ClosingShops(street, orders)
+    shops = ClosingShops(performer.street, orders)
     shops.close_the_day()
-    return await liveness.until_quiet(stand.database, stand.sandbox, ended_at, shops, _seldom(say))
+    async with asyncio.TaskGroup() as group:
+        quiet = group.create_task(
+            liveness.until_quiet(stand.database, stand.sandbox, ended_at, shops, _seldom(say))
+        )
+        group.create_task(performer.as_an_operator())
+    return quiet.result()
 
 
 class ClosingShops:
@@ -126,13 +132,6 @@ def _seldom(say: Say) -> Say:
             say(text)
 
     return speak
-
-
-def _count(client: httpx.AsyncClient, answers: Counter[str]) -> None:
-    async def counted(answer: httpx.Response) -> None:
-        answers[str(answer.status_code)] += 1
-
-    client.event_hooks = {"response": [counted]}
 
 
 @contextlib.asynccontextmanager

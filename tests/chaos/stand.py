@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 import httpx
@@ -14,15 +15,17 @@ from api.cli.demo import installation
 from api.cli.demo.installation import Keys
 from api.cli.demo.shop import Shop
 from corridor.runtime import ports
-from corridor.runtime.postgres import Postgres
+from corridor.runtime.build import SOURCE
 from corridor.runtime.process import ChildFailed
 from corridor.runtime.settings import Settings, load
 from corridor.runtime.stack import STRIPE_WEBHOOK_PATH, Apart, Stack
 from corridor.storage.database import Database
 from tests.chaos.arrivals import SUBSCRIBERS
+from tests.chaos.desk import Desk
 from tests.chaos.faults import provider
 from tests.chaos.faults.disk import Disk
-from tests.chaos.faults.network import Network
+from tests.chaos.faults.failover import Cluster
+from tests.chaos.faults.network import DATABASE_EDGES, Network
 from tests.chaos.plan import Kind, Plan
 from tests.chaos.profile import PROCESSES
 from tests.chaos.proxy.proxy import FaultProxy
@@ -34,6 +37,7 @@ ACTION_WINDOW_SECONDS = 20
 CONNECTIONS = 200
 REQUEST_SECONDS = 20.0
 HEALS_WITHIN_SECONDS = 40.0
+RESTART_GRACE_SECONDS = 6.0
 
 
 def settings_for(data_dir: Path, database_url: str | None) -> Settings:
@@ -74,8 +78,10 @@ def targets(settings: Settings) -> dict[str, str]:
     return found
 
 
-def apart(settings: Settings, ways: Mapping[str, str], skews: Mapping[str, int]) -> Apart:
-    """What each process is told of its own: the ways it takes, and how wrong its clock is."""
+def apart(
+    settings: Settings, ways: Mapping[str, str], skews: Mapping[str, int], builds: Apart | None = None
+) -> Apart:
+    """What each process is told of its own: the ways it takes, how wrong its clock is, and which build it runs."""
     found = {
         "sandbox": {
             "CORRIDOR_SANDBOX_WEBHOOK_URL": f"http://{ways['provider-api']}{STRIPE_WEBHOOK_PATH}",
@@ -93,7 +99,10 @@ def apart(settings: Settings, ways: Mapping[str, str], skews: Mapping[str, int])
             own["DATABASE_URL"] = settings.database.replace(direct, ways[f"{name}-database"])
         if skews.get(name):
             own["CORRIDOR_CLOCK_OFFSET_SECONDS"] = str(skews[name])
-        found[name] = own
+        if name in WORKERS:
+            # Two builds run side by side here, so the choice between them is the operator's, as on a cluster.
+            own["CORRIDOR_WORKER_TAKES_OVER"] = "false"
+        found[name] = own | dict((builds or {}).get(name, {}))
     return found
 
 
@@ -106,14 +115,23 @@ class Stand:
         plan: Plan,
         proxy: FaultProxy,
         disk: Disk,
-        postgres: Postgres | None,
+        postgres: Cluster | None,
         say: Callable[[str], None],
     ) -> None:
         self.settings, self.disk, self.postgres = settings, disk, postgres
         self.skews = {
             act.target: int(act.words["seconds"]) for act in plan.acts if act.kind is Kind.CLOCK_SKEW
         }
+        self.builds: dict[str, Mapping[str, str]] = {}
+        self.source = SOURCE
+        """The code of the build that workflows may be on in the end; all that was begun on earlier ones fits it."""
+        self.lost_with_temporal: set[str] = set()
+        """Ids of what had ended before Temporal's store was lost: nothing gives those a history again."""
+        self.desk = Desk()
+        self._hands = threading.Lock()
         self.network = Network(proxy, targets(settings))
+        if postgres is not None:
+            postgres.leads(*DATABASE_EDGES)
         self.stack = Stack(settings, say=say, apart=apart(settings, self.network.addresses, self.skews))
         options = {
             "timeout": REQUEST_SECONDS,
@@ -148,9 +166,40 @@ class Stand:
         await provider.clear(self.sandbox, SUBSCRIBERS)
 
     def set_clock_right(self, name: str) -> None:
-        """Restart a process whose clock is wrong without that setting. Other faults may keep it from getting ready."""
+        """Restart a process whose clock is wrong without that setting."""
+        self.skews.pop(name, None)
+        self._restart(name)
+
+    def run_build(self, name: str, environment: Mapping[str, str]) -> None:
+        """Restart a worker as another build; whoever kills it from now on gets that build back."""
+        self.builds[name] = environment
+        self._restart(name)
+
+    def _restart(self, name: str) -> None:
+        """Politely, as a deploy would. Other faults may keep the successor from getting ready for a while."""
+        with self._hands:
+            own = apart(self.settings, self.network.addresses, self.skews, self.builds)
+            self.stack._apart[name] = own[name]
+            self.stack._supervisor.stop([name], RESTART_GRACE_SECONDS)
+            self._start(name)
         with contextlib.suppress(ChildFailed):
-            self.stack.restart(name, apart(self.settings, self.network.addresses, {})[name])
+            self.stack.wait_ready(name)
+
+    def _start(self, *names: str) -> None:
+        for program in self.stack._programs():
+            if program.name in names:
+                self.stack._supervisor.add(program)
+
+    @contextlib.asynccontextmanager
+    async def fenced(self, names: Collection[str] = ("api", *WORKERS)) -> AsyncIterator[None]:
+        """Killed, and nothing of them runs inside the block; they start as it is left."""
+        await asyncio.to_thread(self._hands.acquire)
+        try:
+            await asyncio.to_thread(self.stack._supervisor.stop, list(names), 0.0)
+            yield
+        finally:
+            self._start(*names)
+            self._hands.release()
 
     def pid(self, name: str) -> int | None:
         """Process id of one of the stack's, of the `database` server, or of one of its sessions; None while down."""
@@ -179,7 +228,8 @@ class Stand:
 
     def skipped(self) -> list[str]:
         """Kinds of faults this machine or database cannot have, and why."""
-        return self.disk.skipped()
+        no_restore = ["a restored database: staged on SQLite only"] if self.postgres else []
+        return self.disk.skipped() + no_restore
 
     async def close(self) -> None:
         await self.api.aclose()

@@ -151,7 +151,9 @@ async def test_no_lost_acknowledgement_makes_an_effect_twice_or_loses_a_payment(
     for lost in waiting:
         here.ways.lose(lost)
     async with asyncio.timeout(MET_WITHIN_SECONDS):
-        while [lost for lost in waiting if here.ways.is_waiting(lost)]:  # each is asked: asking plants it again
+        while [
+            lost for lost in waiting if here.ways.is_waiting(lost)
+        ]:  # each is asked: asking plants it again
             await go_round(here.world)
             rounds += 1
             await asyncio.sleep(1)

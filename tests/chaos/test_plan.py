@@ -1,8 +1,11 @@
 """The plan of a fault run: the same seed is the same run, and every profile asks for every kind of fault."""
 
+from itertools import pairwise
+
 import pytest
 
 from tests.chaos.arrivals import Story
+from tests.chaos.faults import failover, temporal
 from tests.chaos.faults.network import edges
 from tests.chaos.plan import Kind, expand
 from tests.chaos.profile import PROCESSES, PROFILES
@@ -23,7 +26,9 @@ def test_the_same_seed_makes_the_same_plan(database: str) -> None:
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_plans_every_kind_of_fault(name: str, database: str) -> None:
     plan = expand(1, PROFILES[name], database)
-    assert {act.kind for act in plan.acts} == set(Kind)
+    restores = {Kind.RESTORE} if database == "postgresql" or not PROFILES[name].restores else set()
+    failovers = {Kind.FAILOVER} if database == "sqlite" else set()
+    assert {act.kind for act in plan.acts} == set(Kind) - restores - failovers
     killed = {act.target for act in plan.acts if act.kind is Kind.KILL}
     assert killed >= set(PROCESSES) | ({"database"} if database == "postgresql" else set())
     assert {arrival.story for arrival in plan.arrivals} == set(Story)
@@ -57,4 +62,49 @@ def test_nothing_is_planned_for_after_the_faults_end() -> None:
 def test_a_smaller_run_keeps_one_of_everything() -> None:
     sized = PROFILES["smoke"].sized(payments=10, minutes=1)
     assert min(sized.kills.values()) == 1
-    assert {act.kind for act in expand(1, sized, "sqlite").acts} == set(Kind)
+    assert {act.kind for act in expand(1, sized, "sqlite").acts} == set(Kind) - {Kind.FAILOVER}
+
+
+def test_terminations_and_resets_strike_every_kind_of_workflow_in_a_run() -> None:
+    plan = expand(5, PROFILES["smoke"], "sqlite")
+    for kind in (Kind.TERMINATE, Kind.RESET):
+        acts = [act for act in plan.acts if act.kind is kind]
+        assert {act.target for act in acts} == set(temporal.VICTIMS)
+        assert all(0 <= float(act.words["share"]) < 1 for act in acts)
+
+
+def test_rollouts_follow_one_another_and_end_within_the_faults() -> None:
+    for name in PROFILES:
+        plan = expand(5, PROFILES[name], "sqlite")
+        ends = 0.0
+        for act in (it for it in plan.acts if it.kind is Kind.ROLLOUT):
+            assert act.at_seconds > ends
+            ends = act.at_seconds + float(act.words["seconds"])
+        assert 0 < ends < plan.profile.safety_seconds
+
+
+def test_failovers_come_fenced_and_not_and_one_after_the_other() -> None:
+    acts = [act for act in expand(5, PROFILES["soak"], "postgresql").acts if act.kind is Kind.FAILOVER]
+    assert {act.words["fault"] for act in acts} == {failover.FENCED, failover.NOT_FENCED}
+    turn = PROFILES["soak"].safety_seconds / len(acts)
+    assert all(later.at_seconds - act.at_seconds > turn / 4 for act, later in pairwise(acts))
+
+
+def test_temporal_is_lost_once_in_a_smoke_and_several_times_in_a_soak() -> None:
+    lost = {
+        name: sum(act.kind is Kind.TEMPORAL_LOST for act in expand(5, PROFILES[name], "sqlite").acts)
+        for name in PROFILES
+    }
+    assert lost["smoke"] == 1
+    assert lost["soak"] >= 3
+
+
+def test_a_restored_database_and_a_lost_temporal_never_meet() -> None:
+    for name in ("restored", "smoke", "soak"):
+        plan = expand(5, PROFILES[name], "sqlite")
+        restores = [act for act in plan.acts if act.kind is Kind.RESTORE]
+        losses = [act.at_seconds for act in plan.acts if act.kind is Kind.TEMPORAL_LOST]
+        assert len(restores) == plan.profile.restores
+        for act in restores:
+            until = act.at_seconds + float(act.words["seconds"])
+            assert not any(act.at_seconds <= at <= until for at in losses)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from corridor.runtime.postgres import Postgres, temporary_server
 from tests.chaos.faults.disk import Disk
+from tests.chaos.faults.failover import Cluster
 from tests.chaos.journal import Journal
 from tests.chaos.plan import Plan
 from tests.chaos.proxy.proxy import FaultProxy
@@ -39,17 +39,17 @@ def _on(disk: Disk, plan: Plan, data_dir: Path, report: Path, say: Callable[[str
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(contextlib.closing(Journal(report / "events.jsonl")))
         proxy = stack.enter_context(FaultProxy(plan.seed))
-        server = _server(stack, plan, data_dir)
+        server = _server(stack, plan, data_dir, proxy)
         settings = settings_for(data_dir / "installation", server.url() if server else None)
         stand = Stand(settings, plan, proxy, disk, server, say)
         stack.enter_context(stand.stack)
         return asyncio.run(_perform(plan, stand, journal, say))
 
 
-def _server(stack: contextlib.ExitStack, plan: Plan, data_dir: Path) -> Postgres | None:
+def _server(stack: contextlib.ExitStack, plan: Plan, data_dir: Path, proxy: FaultProxy) -> Cluster | None:
     if plan.database != "postgresql":
         return None
-    return stack.enter_context(temporary_server(data_dir, survives_crashes=True))
+    return stack.enter_context(Cluster(data_dir, proxy))
 
 
 async def _perform(plan: Plan, stand: Stand, journal: Journal, say: Callable[[str], None]) -> Record:

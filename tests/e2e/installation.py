@@ -36,27 +36,27 @@ class Installation:
 
     def up(self, extra: Mapping[str, str] = MappingProxyType({})) -> float:
         """Start, with `extra` in its environment; returns the seconds until it was ready."""
+        return self._start(f"{self.settings.api_address}/readyz", extra)
+
+    def up_held(self) -> float:
+        """Start without workers and API."""
+        return self._start(f"{self.settings.sandbox_address}/control/health", {}, "--hold")
+
+    def _start(self, sign: str, extra: Mapping[str, str], *words: str) -> float:
         begun = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603
-                [*CORRIDOR, "up"],
+                [*CORRIDOR, "up", *words],
                 env={**self.environment, **extra},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        while not self._answers():
+        while not _answers(sign):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() - begun < 60, self.log.read_text()
             time.sleep(0.1)
         return time.monotonic() - begun
-
-    def _answers(self) -> bool:
-        try:
-            ready = httpx.get(f"{self.settings.api_address}/readyz", timeout=1, trust_env=False)
-        except httpx.HTTPError:
-            return False
-        return ready.is_success
 
     def kill_everything(self) -> None:
         """-9 to the supervisor and to every process it started, at once."""
@@ -93,6 +93,14 @@ class Installation:
             check=True,
         )
         return str(json.loads(made.stdout)["api_key"])
+
+
+def _answers(url: str) -> bool:
+    try:
+        ready = httpx.get(url, timeout=1, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return ready.is_success
 
 
 def kill_if_alive(pid: int) -> None:

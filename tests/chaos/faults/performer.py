@@ -1,24 +1,33 @@
 """Carries the plan's faults out at their times, each as a task of its own, and writes down which met their target."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterable
 from typing import assert_never
 
-from tests.chaos.faults import hostile, processes, provider, webhooks
+from tests.chaos.faults import hostile, processes, provider, restore, temporal, webhooks
+from tests.chaos.faults.failover import Acknowledged
+from tests.chaos.faults.rollout import Rollouts
+from tests.chaos.faults.turns import Turns
 from tests.chaos.journal import Journal
 from tests.chaos.plan import Act, Kind
 from tests.chaos.shopping import Street
 from tests.chaos.stand import Stand
+from tests.chaos.watch import Watch
 
 TRIES, PAUSE_SECONDS = 25, 1.0
+_NOT_BESIDE_A_RESTORE = (Kind.KILL, Kind.FULL_DISK, Kind.TERMINATE, Kind.RESET, Kind.TEMPORAL_LOST)
+"""Waited for before the database is exchanged. Faults that a stack which is down anyway does not notice are not."""
 
 
 class Performer:
     """Everything that breaks things. `perform` returns when every fault was tried and is over."""
 
-    def __init__(self, stand: Stand, street: Street, journal: Journal) -> None:
-        self.stand, self.street, self.journal = stand, street, journal
+    def __init__(self, stand: Stand, street: Street, journal: Journal, watch: Watch) -> None:
+        self.stand, self.street, self.journal, self.watch = stand, street, journal, watch
+        self.turns = Turns()
+        self.rollouts = Rollouts(stand, self.turns)
         self._numbers = itertools.count(1)
 
     async def perform(self, acts: Iterable[Act]) -> None:
@@ -27,8 +36,16 @@ class Performer:
                 await asyncio.sleep(max(0.0, act.at_seconds - self.journal.seconds))
                 group.create_task(self._act(act))
 
+    async def as_an_operator(self) -> None:
+        """What is run when the faults are over: `corridor resume`, and the end of every rollout."""
+        resumed, rolled_out = await asyncio.gather(temporal.resume(self.stand), self.rollouts.settle())
+        started = ", ".join(resumed.started) or "nothing"
+        self.journal.note("operator", note=f"resume started {started}; {rolled_out or 'no rollout'}")
+
     async def _act(self, act: Act) -> None:
-        fired, note = await self._done(act)
+        await self.turns.begin()
+        async with self.turns.beside() if act.kind in _NOT_BESIDE_A_RESTORE else contextlib.nullcontext():
+            fired, note = await self._done(act)
         self.journal.act(act, fired, note)
 
     async def _done(self, act: Act) -> tuple[bool, str]:
@@ -44,10 +61,18 @@ class Performer:
                 found = stand.network.plant(target, words)
             case Kind.FULL_DISK:
                 found = stand.disk.full(float(words["seconds"]))
+            case Kind.FAILOVER:
+                found = self._failover(act)
             case Kind.RECEIVER | Kind.LIQUIDITY:
                 found = self._at_the_provider(act)
             case Kind.FORGED_WEBHOOK | Kind.HOSTILE_INPUT:
                 found = self._at_the_door(act)
+            case Kind.TERMINATE | Kind.RESET | Kind.TEMPORAL_LOST:
+                found = self._at_temporal(act)
+            case Kind.ROLLOUT:
+                found = self.rollouts.roll_out(target, float(words["seconds"]))
+            case Kind.RESTORE:
+                found = self._restored(float(words["seconds"]))
             case _:
                 assert_never(act.kind)
         return await found
@@ -66,11 +91,40 @@ class Performer:
             await asyncio.sleep(PAUSE_SECONDS)
         return False, "the sandbox was never up"
 
+    async def _at_temporal(self, act: Act) -> tuple[bool, str]:
+        if act.kind is Kind.TERMINATE:
+            return await temporal.terminate(self.stand, act.target, act.words)
+        if act.kind is Kind.RESET:
+            return await temporal.reset(self.stand, act.target, act.words)
+        return await temporal.lose(self.stand)
+
     async def _wrong_clock(self, act: Act) -> tuple[bool, str]:
         """It was wrong from the start; at its time it is set right."""
         await asyncio.sleep(max(0.0, float(act.words["until_seconds"]) - self.journal.seconds))
         await asyncio.to_thread(self.stand.set_clock_right, act.target)
         return True, f"{act.words['seconds']} s until {self.journal.seconds:.0f} s"
+
+    async def _restored(self, after_seconds: float) -> tuple[bool, str]:
+        """A copy now; later everything is struck, and goes on from the copy."""
+        copy, copied_at = await restore.take(self.stand, next(self._numbers))
+        await asyncio.sleep(after_seconds)
+        async with self.turns.alone():
+            gone = await restore.put_back(self.stand, self.watch, copy, copied_at, self._said)
+        return True, str(gone)
+
+    async def _failover(self, act: Act) -> tuple[bool, str]:
+        """What an old primary acknowledges without its standby is lost with it."""
+        cluster, words = self.stand.postgres, act.words
+        if cluster is None:
+            return False, "the database is a file"
+        try:
+            return await asyncio.to_thread(cluster.fail_over, str(words["fault"]), float(words["seconds"]))
+        except Acknowledged as lost:
+            self.journal.violation(str(lost))
+            return True, str(lost)
+
+    def _said(self, text: str) -> None:
+        self.journal.note("operator", note=text)
 
     async def _at_the_door(self, act: Act) -> tuple[bool, str]:
         """Until the API has judged it: while it is down, nothing was tested."""

@@ -38,7 +38,7 @@ class Pipe:
     def send(self, data: bytes, shape: Fault | None = None) -> None:
         """Pass the bytes on, behind everything sent before."""
         if self._sink is not None and not self._queue and shape is None and not self._is_frozen:
-            self._sink.write(data)
+            _put(self._sink, data)
             return
         for due, part in self._shaped(data, shape):
             self._queue.append((due, part))
@@ -100,7 +100,7 @@ class Pipe:
         while self._queue and self._queue[0][0] <= now:
             _, data = self._queue.popleft()
             self._queued_bytes -= len(data)
-            sink.write(data)
+            _put(sink, data)
         if self._queue:
             self._timer = self._loop.call_at(self._queue[0][0], self._pump)
 
@@ -111,3 +111,9 @@ class Pipe:
             self._source.pause_reading()
         else:
             self._source.resume_reading()
+
+
+def _put(sink: asyncio.Transport, data: bytes) -> None:
+    """A peer that has reset its connection takes nothing more, and asyncio would warn of each further write."""
+    if not sink.is_closing():
+        sink.write(data)

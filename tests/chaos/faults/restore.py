@@ -1,0 +1,85 @@
+"""The platform database comes back older (F13): copied at one moment, put in place later, recovered as an operator does.
+
+The order is the one of docs/recovery.md: everything is fenced, the copy is put in place, Temporal and the provider
+start alone, `restore-check --repair` runs, then workers and API are released. Shops wait meanwhile and repeat.
+
+What the API has acknowledged and not yet given to Temporal is in the database alone; no second copy of it exists
+anywhere, and no recovery can find it. So the stack is struck only when it holds nothing of that kind.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select
+
+from api.cli.drill import backup
+from api.cli.drill.disasters import Scenario, recover
+from corridor.runtime.process import ChildFailed
+from corridor.storage.database import Database
+from corridor.storage.tables import payments, refunds
+from tests.chaos.desk import RESTORE_CHECK
+from tests.chaos.stand import WORKERS, Stand
+from tests.chaos.watch import Watch, WentBack
+
+STARTS_WITHIN_SECONDS = 40.0
+HANDED_OVER_WITHIN_SECONDS = 30.0
+LOOK_SECONDS = 0.1
+_NOT_OURS = ("temporal", "sandbox")
+"""They are killed with the rest, and are all that runs while the operator repairs."""
+
+
+async def take(stand: Stand, number: int) -> tuple[Path, datetime]:
+    """A consistent copy while everybody writes, and when it was begun."""
+    to, at = stand.settings.data_dir / f"backup-{number}", datetime.now(UTC)
+    await asyncio.to_thread(backup.take, stand.settings, to)
+    return to, at
+
+
+async def put_back(
+    stand: Stand, watch: Watch, copy: Path, copied_at: datetime, say: Callable[[str], None]
+) -> WentBack:
+    """Strike, restore, recover, release. Nothing else may happen to the stack meanwhile; that is the caller's care."""
+    await _nothing_is_only_here(stand)
+    async with watch.looking_away():
+        async with stand.fenced(("api", "codec", *WORKERS)):
+            struck_at, begun = datetime.now(UTC), time.monotonic()
+            for name in _NOT_OURS:
+                await asyncio.to_thread(stand.kill, name)
+            await stand.database.close()
+            await backup.put_back(stand.settings, copy)
+            lost = stand.settings.data_dir / backup.LOST
+            lost.rename(lost.with_name(f"{backup.LOST}-{copy.name}"))
+            await asyncio.to_thread(stand.stack.wait_ready, *_NOT_OURS, timeout_seconds=STARTS_WITHIN_SECONDS)
+            with stand.desk.gives(RESTORE_CHECK) as given:
+                recovered = await asyncio.to_thread(recover, Scenario.DATABASE_RESTORED, stand.settings, say)
+                given.is_done = True
+            stand.database = watch.database = Database(stand.settings.database)
+        # Faults of the network may keep one of them waiting; that is no longer the restoration's matter.
+        with contextlib.suppress(ChildFailed):
+            await asyncio.to_thread(stand.stack.wait_ready, "api", timeout_seconds=STARTS_WITHIN_SECONDS)
+        gone = WentBack(copied_at, struck_at, datetime.now(UTC), time.monotonic() - begun, recovered)
+        watch.went_back(gone)
+        return gone
+
+
+async def _nothing_is_only_here(stand: Stand) -> None:
+    """Heal the way to Temporal and wait until everything that was accepted is a workflow there."""
+    stand.network.clear()
+    await asyncio.to_thread(stand.stack.wait_ready, "temporal", timeout_seconds=HANDED_OVER_WITHIN_SECONDS)
+    accepted_until = datetime.now(UTC)
+    deadline = time.monotonic() + HANDED_OVER_WITHIN_SECONDS
+    while await stand.database.read(_unstarted, accepted_until) and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _unstarted(connection: Connection, until: datetime) -> int:
+    return sum(
+        connection.execute(
+            select(func.count()).where(table.c.workflow_started_at.is_(None), table.c.created_at <= until)
+        ).scalar_one()
+        for table in (payments, refunds)
+    )

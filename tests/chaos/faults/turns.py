@@ -1,0 +1,47 @@
+"""Who may strike when: most faults side by side, a few alone, because they take the whole installation away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+
+class Turns:
+    """Many at once, or one alone. Whoever wants to be alone is let in before those who come later."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Condition()
+        self._inside, self._is_alone = 0, False
+        self._open = asyncio.Event()
+        self._open.set()
+
+    async def begin(self) -> None:
+        """Wait while somebody is alone, or wants to be; being inside afterwards keeps nobody out."""
+        await self._open.wait()
+
+    @contextlib.asynccontextmanager
+    async def beside(self) -> AsyncIterator[None]:
+        """Inside with others; whoever wants to be alone waits for the end."""
+        await self._open.wait()
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            async with self._free:
+                self._free.notify_all()
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Nobody else begins from now on; inside when those who are have left."""
+        async with self._free:
+            await self._free.wait_for(lambda: not self._is_alone)
+            self._is_alone = True
+            self._open.clear()
+            await self._free.wait_for(lambda: not self._inside)
+        try:
+            yield
+        finally:
+            async with self._free:
+                self._is_alone = False
+                self._open.set()
+                self._free.notify_all()

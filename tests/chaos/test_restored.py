@@ -1,0 +1,142 @@
+"""A database that comes back older: who may strike beside it, what the watch holds it to, and how old it takes it for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from api.cli.drill.disasters import Recovered
+from corridor.storage.database import Database
+from corridor.storage.tables import event_positions, events
+from tests.chaos.faults.turns import Turns
+from tests.chaos.watch import Watch, WentBack
+from tests.workflows.earlier import empty
+from workers.restore.check import MARGIN, newest_surely_known
+from workers.restore.gaps import Gap, GapKind
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def back(*, left: tuple[Gap, ...] = (), second: tuple[Gap, ...] = ()) -> WentBack:
+    return WentBack(AT, AT + timedelta(seconds=30), AT, 12.0, Recovered({"payment_missing": 2}, left, second))
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """A payment at its second event."""
+    opened = Database(await empty(tmp_path / "now.db"))
+    await opened.write(tell, "evt_1", "pay_1", 1, "processing", 1)
+    await opened.write(tell, "evt_2", "pay_1", 2, "captured", 2)
+    yield opened
+    await opened.close()
+
+
+def tell(
+    connection: Connection, event_id: str, payment_id: str, sequence: int, status: str, place: int,
+    at: datetime = AT,
+) -> None:  # fmt: skip
+    connection.execute(
+        insert(events).values(
+            id=event_id, merchant_id="mer_1", object_type="payment", object_id=payment_id, sequence=sequence,
+            type="payment.moved", data={"status": status}, previous={}, created_at=at,
+        )
+    )  # fmt: skip
+    connection.execute(
+        insert(event_positions).values(
+            position=place, event_id=event_id, merchant_id="mer_1", dispatched_at=None
+        )
+    )
+
+
+async def restored(watch: Watch, database: Database, tmp_path: Path, *told: tuple[str, int, str]) -> Database:
+    """The watch in a database that was restored without event 2 and since told these, of the payment, at later places."""
+    before = Database(await empty(tmp_path / "before.db"))
+    await before.write(tell, "evt_1", "pay_1", 1, "processing", 1)
+    for place, (event_id, sequence, status) in enumerate(told, start=1_000):
+        await before.write(tell, event_id, "pay_1", sequence, status, place)
+    await watch.look()
+    async with watch.looking_away():
+        watch.database = before
+        watch.went_back(back())
+    await watch.last_look()
+    return before
+
+
+async def test_a_world_that_was_made_again_as_it_was_breaks_nothing(
+    database: Database, tmp_path: Path
+) -> None:
+    violations: list[str] = []
+    watch = Watch(database, violations.append)
+    told = (("evt_2", 2, "captured"), ("evt_3", 3, "settled"))
+    await (await restored(watch, database, tmp_path, *told)).close()
+    assert violations == []
+    assert "came back 30 s older" in str(watch.returns[0])
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ((), "evt_2, number 2 of pay_1 (captured), was not made again"),
+        ((("evt_9", 2, "captured"),), "evt_9"),
+        ((("evt_2", 2, "failed"),), "failed"),
+    ],
+)
+async def test_what_was_told_before_and_is_otherwise_since_is_a_violation(
+    database: Database, tmp_path: Path, told: tuple[tuple[str, int, str], ...], words: str
+) -> None:
+    violations: list[str] = []
+    await (await restored(Watch(database, violations.append), database, tmp_path, *told)).close()
+    assert len(violations) == 1
+    assert words in violations[0]
+
+
+async def test_a_recovery_that_leaves_something_over_is_a_violation(database: Database) -> None:
+    violations: list[str] = []
+    gap = Gap(GapKind.DIVERGED, "pay_1", "two stories", "look")
+    Watch(database, violations.append).went_back(back(left=(gap,), second=(gap,)))
+    assert len(violations) == 2
+    assert all("pay_1" in it for it in violations)
+
+
+async def test_the_age_of_a_database_is_not_taken_from_a_clock_that_ran_ahead(
+    database: Database, tmp_path: Path
+) -> None:
+    await database.write(tell, "evt_3", "pay_2", 1, "processing", 3, AT + timedelta(days=1))
+    assert await database.read(newest_surely_known) == AT - MARGIN
+    nothing = Database(await empty(tmp_path / "nothing.db"))
+    assert await nothing.read(newest_surely_known) is None
+    await nothing.close()
+
+
+async def test_whoever_wants_to_be_alone_waits_for_the_others_and_keeps_the_next_out() -> None:
+    turns, done = Turns(), []
+    may_end = asyncio.Event()
+
+    async def beside(name: str) -> None:
+        async with turns.beside():
+            done.append(f"{name} begins")
+            await may_end.wait()
+            done.append(f"{name} ends")
+
+    async def alone() -> None:
+        async with turns.alone():
+            done.append("alone")
+            await asyncio.sleep(0)
+
+    async def later() -> None:
+        await turns.begin()
+        done.append("later")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(beside("first"))
+        await asyncio.sleep(0.01)
+        group.create_task(alone())
+        await asyncio.sleep(0.01)
+        group.create_task(later())
+        await asyncio.sleep(0.01)
+        assert done == ["first begins"]
+        may_end.set()
+    assert done == ["first begins", "first ends", "alone", "later"]
