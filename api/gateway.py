@@ -218,6 +218,7 @@ class TemporalGateway:
         try:
             await asyncio.wait({calling, leaving}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
+            calling.add_done_callback(_take_note)
             calling.cancel()
             raise
         finally:
@@ -287,7 +288,12 @@ async def _consume(operation: Start) -> None:
 async def _end(call: asyncio.Future[Any], patience_seconds: float = 0.0) -> None:
     """Give the call a moment, cancel it, and take note of whatever it raised: its caller has an answer already."""
     await asyncio.wait({call}, timeout=patience_seconds)
+    call.add_done_callback(_take_note)
     call.cancel()
     await asyncio.wait({call}, timeout=0.5)
-    if call.done() and not call.cancelled():
+
+
+def _take_note(call: asyncio.Future[Any]) -> None:
+    """Retrieve what nobody waits for any more, or asyncio reports it as an exception that was forgotten."""
+    if not call.cancelled():
         call.exception()

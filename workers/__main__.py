@@ -18,6 +18,8 @@ from workers.relay.loop import Loop, keep_turning
 from workers.wiring import Wiring
 from workflows.starts import Windows
 
+SCHEDULES_LOOKED_AT_SECONDS = 60.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -26,8 +28,14 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     telling = telemetry.start(settings, "worker")
     wired = wiring.build(settings)
     try:
-        client = await temporal_client.connect(
-            settings, interceptors=telling.interceptors, runtime=telling.runtime, identity=fleet.identity()
+        client = await until_answered(
+            "the connection",
+            lambda: temporal_client.connect(
+                settings,
+                interceptors=telling.interceptors,
+                runtime=telling.runtime,
+                identity=fleet.identity(),
+            ),
         )
         windows = Windows(
             settle_within_seconds=settings.settle_within_days * 86_400,
@@ -50,8 +58,8 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             readiness.announce(settings)
             log.info("worker is ready", providers=wired.edge.providers.names, build_id=build_id)
             async with asyncio.TaskGroup() as group:
-                for keeper in keepers:
-                    group.create_task(keep_turning(keeper, stop), name="keeper")
+                for keeper in (*keepers, _schedules(client, wired, settings)):
+                    group.create_task(keep_turning(keeper, stop), name=keeper.name)
                 await relay.run(
                     wired.edge.database, client, wired.edge.providers, stop, windows, wired.edge.now
                 )
@@ -68,6 +76,15 @@ async def _keepers(client: Client, build_id: str | None, wired: Wiring, settings
     keeper = Keeper(client, build_id, wired.edge.providers.names, settings.worker_takes_over)
     await keeper.begin()
     return [Loop("keeper", keeper.turn, busy_seconds=1.0, idle_seconds=5.0)]
+
+
+def _schedules(client: Client, wired: Wiring, settings: Settings) -> Loop:
+    return Loop(
+        "schedules",
+        lambda: schedules.put_back(client, wired.edge.providers.names, settings),
+        busy_seconds=SCHEDULES_LOOKED_AT_SECONDS,
+        idle_seconds=SCHEDULES_LOOKED_AT_SECONDS,
+    )
 
 
 async def _main() -> None:

@@ -1,6 +1,6 @@
 """Temporal schedules this installation needs: one settlement import per provider, never two at once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 from temporalio.client import (
@@ -23,13 +23,28 @@ from workflows.messages import SettlementStart
 
 async def ensure(client: Client, providers: Iterable[str], settings: Settings) -> None:
     """Create each schedule, or bring it to the current settings; any number of workers may do this at once."""
-    for provider in providers:
-        schedule = settlement(provider, timedelta(seconds=settings.settlement_interval_seconds))
-        schedule_id = names.settlement_workflow_id(provider)
-        try:
-            await client.create_schedule(schedule_id, schedule)
-        except ScheduleAlreadyRunningError:
+    for schedule_id, schedule in _wanted(providers, settings):
+        if not await _create(client, schedule_id, schedule):
             await client.get_schedule_handle(schedule_id).update(_to(schedule))
+
+
+async def put_back(client: Client, providers: Iterable[str], settings: Settings) -> int:
+    """Create what is missing, and return how many were: a Temporal store that was lost took them along."""
+    return sum([await _create(client, *wanted) for wanted in _wanted(providers, settings)])
+
+
+def _wanted(providers: Iterable[str], settings: Settings) -> Iterator[tuple[str, Schedule]]:
+    every = timedelta(seconds=settings.settlement_interval_seconds)
+    for provider in providers:
+        yield names.settlement_workflow_id(provider), settlement(provider, every)
+
+
+async def _create(client: Client, schedule_id: str, schedule: Schedule) -> bool:
+    try:
+        await client.create_schedule(schedule_id, schedule)
+    except ScheduleAlreadyRunningError:
+        return False
+    return True
 
 
 def settlement(provider: str, every: timedelta) -> Schedule:

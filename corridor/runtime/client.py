@@ -28,6 +28,11 @@ def connection(settings: Settings) -> ClientConnectConfig:
     return found
 
 
+def is_remote() -> bool:
+    """Whether Temporal's own configuration names a server; else the embedded one is meant."""
+    return "target_host" in ClientConfig.load_client_connect_config()
+
+
 def namespace(settings: Settings) -> str:
     """The namespace in use; part of what every sealed payload is bound to."""
     return connection(settings)["namespace"]

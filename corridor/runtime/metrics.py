@@ -4,7 +4,10 @@ Labels have few values and carry nothing personal: never a payment id, a merchan
 Without a meter provider (tests, tools) recording costs next to nothing and goes nowhere.
 """
 
+from collections.abc import Callable, Iterator
+
 from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
 
 _meter = metrics.get_meter("corridor")
 
@@ -80,6 +83,24 @@ def compensation_retried(operation: str) -> None:
 def webhook_received(lag_seconds: float, provider: str) -> None:
     """Lag between the provider's own time stamp and our receipt."""
     _webhook_lag.record(max(0.0, lag_seconds), {"provider": provider})
+
+
+def history_export_lag(seconds: Callable[[], float | None]) -> None:
+    """Ask this at every scrape: a run that ended longer ago than so many seconds is in the archive. None: not known.
+
+    Asked, not told, so that it grows while an export hangs.
+    """
+
+    def observe(_: CallbackOptions) -> Iterator[Observation]:
+        if (lag := seconds()) is not None:
+            yield Observation(lag)
+
+    _meter.create_observable_gauge(
+        "corridor.history.export.lag",
+        [observe],
+        unit="s",
+        description="every run that ended longer ago is archived",
+    )
 
 
 def webhook_delivered(result: str) -> None:

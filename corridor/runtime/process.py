@@ -164,7 +164,11 @@ class Supervisor:
         while not self._closing.wait(TICK_SECONDS):
             with self._lock:
                 for child in self._children.values():
-                    self._look_after(child)
+                    try:
+                        self._look_after(child)
+                    except OSError as error:  # a full disk, no more processes: it passes or is put right
+                        self._say(f"{child.program.name} cannot be started: {error}; trying again")
+                        child.not_before = time.monotonic() + LONGEST_BACKOFF_SECONDS
 
     def _look_after(self, child: _Child) -> None:
         now = time.monotonic()

@@ -68,7 +68,7 @@ class Stack:
         self._apart = dict(apart)
         self._with_sandbox = sandbox
         self._only = only
-        self._own_temporal = not (os.environ.get("TEMPORAL_ADDRESS") or os.environ.get("TEMPORAL_PROFILE"))
+        self._own_temporal = not temporal_client.is_remote()
         self._namespace = temporal_client.namespace(settings)
         self._supervisor = Supervisor(self.settings.data_dir / "run", say)
         self._lock_file: IO[str] | None = None

@@ -64,6 +64,18 @@ def test_payments_in_flight_end_on_their_build_and_new_ones_begin_on_the_next(
     served = asyncio.run(served_by(installation, [*old, between, *new], until_drained=first_build))
     assert [served[payment_id] for payment_id in [*old, between]] == [{first_build}] * (EACH + 1)
     assert [served[payment_id] for payment_id in new] == [{second.build_id}] * EACH
+    assert on_record(second)[:1] == [("deploy adopt", "failed: conflict", first_build)]
+    assert on_record(second)[-1] == ("deploy promote", "ok", second.build_id)
+
+
+def on_record(second: SecondBuild) -> list[tuple[str, str, str]]:
+    """Each act of an operator on builds, and how it ended."""
+    acts = json.loads(second.corridor("operator", "log", "--json").stdout)["acts"]
+    return [
+        (it["command"], it["outcome"], it["words"].get("build") or it["words"]["from_build"])
+        for it in acts
+        if it["command"].startswith("deploy")
+    ]
 
 
 def shown_by(second: SecondBuild) -> dict[str, str]:

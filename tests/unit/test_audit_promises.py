@@ -1,11 +1,12 @@
 """Every proof about promises holds on a small true world, and names the planted counterexample on a false one."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from api.cli.audit import promises, proofs
-from api.cli.audit.evidence import Effect, Movement, Paid, Received, Told
+from api.cli.audit.evidence import Acted, Decided, Effect, Movement, Paid, Received, Told
 from api.cli.audit.proofs import Proof
 from corridor.domain.money import Money
 
@@ -141,3 +142,81 @@ def test_a_webhook_on_its_schedule_explains_what_has_not_arrived() -> None:
     names = {"mer_1": "shop"}
     assert proofs.webhooks_arrived(arrived, events, names, {"evt_2"}).holds
     assert_contradicted(proofs.webhooks_arrived(arrived, events, names), "evt_2")
+
+
+# --- decisions ---------------------------------------------------------------------------------------------------
+
+DECIDED_AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DECIDED = Decided("rvw_1", "decided", "approve", "key_op", "the buyer is known", DECIDED_AT)
+ACT = Acted("act_1", DECIDED_AT, "key_op", "review decide", {"review": "rvw_1", "decision": "approve"}, "ok")
+ANSWER = {
+    "id": "rvw_1",
+    "status": "decided",
+    "decision": "approve",
+    "decided_by": "key_op",
+    "note": "the buyer is known",
+    "decided_at": "2026-11-20T12:00:00.000Z",
+}
+
+
+def test_decisions_as_they_were_answered_are_on_record() -> None:
+    by_evidence = replace(DECIDED, id="rvw_2", decided_by="evidence", decision="found")
+    withdrawn = replace(DECIDED, id="rvw_3", decided_by="payment", decision="withdrawn")
+    still_open = Decided("rvw_4", "open", None, None, None, None)
+    rows = [DECIDED, by_evidence, withdrawn, still_open]
+    assert promises.decisions_are_on_record([ANSWER, ANSWER], rows, {"key_op"}, [ACT]).holds
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        (replace(DECIDED, decision="decline"), "is on record"),
+        (replace(DECIDED, decided_by="key_other"), "is on record"),
+        (replace(DECIDED, decided_at=DECIDED_AT + timedelta(seconds=1)), "is on record"),
+        (replace(DECIDED, note=None), "missing"),
+        (replace(DECIDED, decided_by="mer_1"), "no operator"),
+        (Decided("rvw_1", "open", None, None, None, None), "is on record"),
+        (replace(DECIDED, id="rvw_2"), "who never did"),
+    ],
+)
+def test_a_decision_that_is_recorded_otherwise_is_named(row: Decided, word: str) -> None:
+    assert_contradicted(
+        promises.decisions_are_on_record([ANSWER], [row], {"key_op", "key_other"}, [ACT]), "rvw_", word
+    )
+
+
+def test_two_decisions_about_one_review_are_named() -> None:
+    other = {**ANSWER, "decision": "decline"}
+    assert_contradicted(
+        promises.decisions_are_on_record([ANSWER, other], [DECIDED], {"key_op"}, [ACT]), "2 decisions"
+    )
+
+
+@pytest.mark.parametrize(
+    ("acts", "word"),
+    [
+        ([], "no record of acts"),
+        ([replace(ACT, who="key_other")], "no record of acts"),
+        ([replace(ACT, at=DECIDED_AT + timedelta(seconds=1))], "no record of acts"),
+        ([replace(ACT, outcome=None)], "no record of acts"),
+        ([replace(ACT, command="resume")], "no record of acts"),
+        ([ACT, replace(ACT, id="act_2")], "more than it was"),
+        ([ACT, replace(ACT, id="act_2", words={"review": "rvw_9", "decision": "decline"})], "rvw_9"),
+    ],
+)
+def test_a_decision_and_its_act_that_do_not_agree_are_named(acts: list[Acted], word: str) -> None:
+    proof = promises.decisions_are_on_record([ANSWER], [DECIDED], {"key_op"}, acts)
+    assert_contradicted(proof, "rvw_", word)
+
+
+# --- names of events ---------------------------------------------------------------------------------------------
+
+
+def test_an_event_that_was_sent_under_two_ids_is_named() -> None:
+    events = told("processing", "failed")
+    first = Received("shop", "evt_1", "pay_1", 1, is_verified=True, status=200)
+    refused = replace(first, status=500)
+    assert promises.events_keep_their_names([first, refused], events).holds
+    second = replace(first, event_id="evt_9", status=500)
+    assert_contradicted(promises.events_keep_their_names([first, second], events), "evt_1, evt_9", "pay_1")
+    assert_contradicted(promises.events_keep_their_names([second], events), "evt_9", "it is evt_1")

@@ -20,6 +20,7 @@ COMPARED: dict[Table, tuple[str, ...]] = {
     tables.effects: ("looks",),
     tables.events: (),
     tables.reviews: ("evidence",),
+    tables.operator_acts: (),
     tables.idempotency_keys: (),
     tables.quotes: ("body", "created_at"),
     tables.settlement_batches: (),

@@ -10,10 +10,11 @@ from corridor.storage.database import Database
 from corridor.storage.sealing import Sealer
 from tests.workflows.world import World, now
 from workers.histories.archive import Archive
-from workers.histories.export import Pass, export, follow
+from workers.histories.export import Pass, Reached, export, follow
 from workers.rebuild import rebuild
 from workers.rebuild.fold import Books
 from workers.rebuild.rebuild import Rebuilt
+from workers.rebuild.shelf import Shelf
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,13 +51,16 @@ async def test_export_adds_what_is_new_and_what_grew(here: World, archive: Archi
 
 async def test_a_continuous_export_tells_its_lag(here: World, archive: Archive) -> None:
     payment = (await here.pay("pm_card_visa_chargeDeclined")).id
-    passes = follow(
-        here.client, archive, "b1", now, now() - timedelta(minutes=1), _A_MOMENT, timedelta(hours=1)
-    )
+    reached, since = Reached(), now() - timedelta(minutes=1)
+    assert reached.lag_seconds(now()) is None, "nothing is known before a first pass"
+    passes = follow(here.client, archive, "b1", now, since, _A_MOMENT, timedelta(hours=1), reached)
     with archive.writing():
         lags = [done.lag_seconds async for done in _until(passes, lambda: bool(_of(archive, payment)))]
     assert 0 < lags[-1] < 60
+    assert reached.at is not None
+    assert reached.lag_seconds(reached.at + timedelta(minutes=3)) == 180
     (line,) = [line for line in archive.lines() if line.object_id == payment]
+    assert reached.at <= datetime.fromisoformat(line.exported_at)
     waited = datetime.fromisoformat(line.exported_at) - datetime.fromisoformat(line.last_event_at)
     assert lags[-1] >= waited.total_seconds()
 
@@ -70,11 +74,12 @@ async def test_the_books_are_rebuilt_from_an_archive(here: World, archive: Archi
     rebuilt = Rebuilt(Books())
     await rebuild.fold(archive.runs(began), here.client.data_converter, rebuilt)
     assert {f"{payment}:sale:1", f"{refund}:reserve", f"{refund}:refund:1"} <= set(rebuilt.books.postings)
+    told = rebuilt.books
     mine = Books(
-        payments={payment: rebuilt.books.payments[payment]},
-        refunds={refund: rebuilt.books.refunds[refund]},
-        postings={key: it for key, it in rebuilt.books.postings.items() if key.startswith((payment, refund))},
-        effects={key: it for key, it in rebuilt.books.effects.items() if it.payment_id == payment},
+        payments=Shelf({payment: told.payments[payment]}),
+        refunds=Shelf({refund: told.refunds[refund]}),
+        postings=Shelf({key: it for key, it in told.postings.items() if key.startswith((payment, refund))}),
+        effects=Shelf({key: it for key, it in told.effects.items() if it.payment_id == payment}),
     )
     found = Rebuilt(mine)
     target = Database(f"sqlite:///{tmp_path / 'rebuilt.db'}")

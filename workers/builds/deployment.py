@@ -22,7 +22,8 @@ from workflows import names
 REGISTERED_WITHIN_SECONDS = 60.0
 """A version exists for the server from its workers' first poll, some 200 ms after they began."""
 SPREAD_WITHIN_SECONDS = 15.0
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.3
+"""The server counts these questions, over all workers, against a limit of its own."""
 GONE_AFTER_SECONDS = 90.0
 """A poll is held open for up to 70 s, so a worker that has not asked for this long is no more."""
 NONE = ""

@@ -181,12 +181,10 @@ class Archive:
                 except (ValueError, KeyError, TypeError):
                     raise ArchiveDamaged(f"line {number}: not a line of a manifest") from None
 
-    def newest(self) -> list[Line]:
-        """The last version of every run, in order of first archiving."""
-        found: dict[str, Line] = {}
-        for line in self.lines():
-            found[line.run_id] = line
-        return list(found.values())
+    def newest(self) -> Iterator[Line]:
+        """The last version of every run, in order of archiving; the manifest is read twice and never held."""
+        last = {line.run_id: line.number for line in self.lines()}
+        return (line for line in self.lines() if last.get(line.run_id) == line.number)
 
     def open(self, line: Line) -> Run:
         """Raises `ArchiveDamaged` for a file that is not the one archived, `KeyError` for a key that is not at hand."""

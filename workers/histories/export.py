@@ -42,6 +42,17 @@ class Pass:
         )
 
 
+@dataclass
+class Reached:
+    """Every run that had ended by `at` is in the archive; None until a first pass has gone through all there is."""
+
+    at: datetime | None = None
+
+    def lag_seconds(self, now: datetime) -> float | None:
+        """The age that the oldest end of a run can have which is not archived."""
+        return None if self.at is None else (now - self.at).total_seconds()
+
+
 async def export(
     client: Client,
     archive: Archive,
@@ -76,23 +87,25 @@ async def follow(
     since: datetime | None,
     every: timedelta,
     running_every: timedelta,
+    reached: Reached,
 ) -> AsyncIterator[Pass]:
     """Passes until the caller stops asking; each tells its lag, which must stay far below the retention.
 
     A server that is away for a while costs passes and no history: the next one looks back to the last that succeeded.
     """
-    running_due, reached = datetime.min.replace(tzinfo=UTC), clock()
+    running_due, started = datetime.min.replace(tzinfo=UTC), clock()
     while True:
         began = clock()
         with_running = began >= running_due
         try:
-            yield await export(client, archive, build, clock, since, with_running=with_running)
+            done = await export(client, archive, build, clock, since, with_running=with_running)
         except RPCError as error:
-            behind = (clock() - reached).total_seconds()
-            yield Pass(0, 0, 0, behind, archive.head, 0.0, trouble=f"Temporal: {error.message}")
+            behind = (clock() - (reached.at or started)).total_seconds()
+            done = Pass(0, 0, 0, behind, archive.head, 0.0, trouble=f"Temporal: {error.message}")
         else:
             running_due = began + running_every if with_running else running_due
-            since, reached = began - OVERLAP, began
+            since, reached.at = began - OVERLAP, began
+        yield done
         await asyncio.sleep(max(0.0, (every - (clock() - began)).total_seconds()))
 
 

@@ -1,6 +1,8 @@
 """A rebuilt database beside the live one, row by row and column by column; what no history can tell is named."""
 
 import hashlib
+import heapq
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,9 +24,13 @@ from corridor.storage.tables import (
     settlement_batches,
     settlement_lines,
 )
+from workers.rebuild.shelf import Shelf
 
 LISTED = 20
 """Differences shown of each table; all are counted."""
+
+_STREAMED = {"yield_per": 500}
+"""As many rows are fetched at once; a whole table is never held."""
 
 Key = tuple[Any, ...]
 Values = dict[str, Any]
@@ -115,6 +121,7 @@ NOT_DERIVABLE: Mapping[str, str] = {
     "unpositioned_events": "the sequencer's outbox",
     "ledger_seals": "hashes over the live ledger's own numbering; a rebuilt ledger is sealed anew",
     "provider_events": "raw webhooks, sealed, as the provider sent them",
+    "operator_acts (but for decisions of reviews)": "who gave a command is on record in the database alone",
     "provider_outages": "what the API saw of providers at that hour",
     "webhook_endpoints": "configuration and secrets",
     "webhook_deliveries": "their attempts are in histories of their own; payments do not depend on them",
@@ -181,23 +188,24 @@ class Comparison:
         }
 
 
-Rows = dict[str, dict[Key, Values]]
+Rows = Shelf[str, tuple[Key, Values]]
+"""A table's rows under their keys as text, which is their order on both sides."""
 
 
-def sequences(connection: Connection) -> dict[str, int]:
+def sequences(connection: Connection) -> Iterator[tuple[str, int]]:
     """Number of the last event of every payment and refund."""
-    return {
-        row.id: row.sequence
-        for table in (payments, refunds)
-        for row in connection.execute(select(table.c.id, table.c.sequence))
-    }
+    for table in (payments, refunds):
+        for row in connection.execute(select(table.c.id, table.c.sequence), execution_options=_STREAMED):
+            yield row.id, row.sequence
 
 
-def rows_of(connection: Connection, table: Compared) -> dict[Key, Values]:
+def rows_of(connection: Connection, table: Compared) -> Rows:
     """A table's rows by their key, without what is not derivable."""
-    found = {}
-    for row in connection.execute(table.query).mappings():
-        found[tuple(row[name] for name in table.key)] = _without(dict(row), table.not_derivable)
+    found: Rows = Shelf()
+    for row in connection.execute(table.query, execution_options=_STREAMED).mappings():
+        key = tuple(row[name] for name in table.key)
+        found[str(key)] = key, _without(dict(row), table.not_derivable)
+        found.spill()
     return found
 
 
@@ -210,11 +218,9 @@ def _without(row: Values, not_derivable: Mapping[str, str]) -> Values:
 
 
 def compare(
-    live: Callable[[Compared], dict[Key, Values]],
-    rebuilt: Callable[[Compared], dict[Key, Values]],
-    ahead: Sequence[str] = (),
+    live: Callable[[Compared], Rows], rebuilt: Callable[[Compared], Rows], ahead: Sequence[str] = ()
 ) -> Comparison:
-    """Every table in turn, so that memory holds two copies of one table at most."""
+    """Every table in turn, row beside row."""
     found = Comparison(ahead=sorted(ahead))
     behind = frozenset(ahead)
     for table in TABLES:
@@ -222,12 +228,9 @@ def compare(
     return found
 
 
-def _compare_table(
-    table: Compared, live: dict[Key, Values], rebuilt: dict[Key, Values], behind: frozenset[str]
-) -> TableReport:
+def _compare_table(table: Compared, live: Rows, rebuilt: Rows, behind: frozenset[str]) -> TableReport:
     report = TableReport(table.name, not_derivable=table.not_derivable)
-    for key in sorted(live.keys() | rebuilt.keys(), key=str):
-        ours, theirs = live.get(key), rebuilt.get(key)
+    for key, ours, theirs in _pairs(live, rebuilt):
         if ours == theirs:
             report.equal += 1
         elif behind and _is_behind(table, ours or theirs or {}, behind):
@@ -237,9 +240,27 @@ def _compare_table(
     return report
 
 
+def _pairs(live: Rows, rebuilt: Rows) -> Iterator[tuple[Key, Values | None, Values | None]]:
+    """Both sides by key; None where a side has no such row."""
+    sides = heapq.merge(_of_side(0, live), _of_side(1, rebuilt), key=_text)
+    for _, same in itertools.groupby(sides, key=_text):
+        found = {side: (key, row) for _, side, key, row in same}
+        (key, _), *_ = found.values()
+        yield key, found.get(0, (key, None))[1], found.get(1, (key, None))[1]
+
+
+def _of_side(side: int, rows: Rows) -> Iterator[tuple[str, int, Key, Values]]:
+    return ((text, side, key, row) for text, (key, row) in rows.in_order())
+
+
+def _text(one: tuple[str, int, Key, Values]) -> str:
+    return one[0]
+
+
 def _is_behind(table: Compared, row: Values, behind: frozenset[str]) -> bool:
-    """A sum over many objects cannot be judged while any of them is behind."""
-    return not table.object_columns or any(row[name] in behind for name in table.object_columns)
+    """What belongs to no one object (a sum, a provider's payout) cannot be judged while any is behind."""
+    owners = {row[name] for name in table.object_columns} - {None}
+    return not owners or not owners.isdisjoint(behind)
 
 
 def _tell(

@@ -29,6 +29,7 @@ from corridor.domain.posting import Posting
 from corridor.domain.quote import Quote
 from corridor.domain.settlement import BadRow, SettlementBatch, SettlementLine
 from workers.histories.reading import Reading, StepTaken
+from workers.rebuild.shelf import Shelf
 from workflows import names
 from workflows.messages import PaymentStart, RefundStart, ReviewCommand
 
@@ -118,26 +119,42 @@ class BatchTold:
     balanced: bool | None = None
 
 
+Objects = Shelf[str, Carried]
+
+
 @dataclass
 class Books:
-    """The fold. `conflicts` are facts told in two ways; `silent` are workflows of builds that told too little."""
+    """The fold. `conflicts` are facts told in two ways; `silent` are workflows of builds that told too little.
 
-    payments: dict[str, Carried] = field(default_factory=dict)
-    refunds: dict[str, Carried] = field(default_factory=dict)
-    postings: dict[str, Booked] = field(default_factory=dict)
-    effects: dict[str, EffectTold] = field(default_factory=dict)
-    lines: dict[tuple[str, str], LineTold] = field(default_factory=dict)
-    batches: dict[tuple[str, str], BatchTold] = field(default_factory=dict)
-    reviews: dict[str, ReviewTold] = field(default_factory=dict)
-    withdrawals: dict[str, list[Closing]] = field(default_factory=dict)
-    told_lines: set[tuple[str, str]] = field(default_factory=set)
+    What grows with the number of payments lies on shelves, so memory does not.
+    """
+
+    payments: Objects = field(default_factory=Shelf)
+    refunds: Objects = field(default_factory=Shelf)
+    postings: Shelf[str, Booked] = field(default_factory=Shelf)
+    effects: Shelf[str, EffectTold] = field(default_factory=Shelf)
+    lines: Shelf[tuple[str, str], LineTold] = field(default_factory=Shelf)
+    batches: Shelf[tuple[str, str], BatchTold] = field(default_factory=Shelf)
+    reviews: Shelf[str, ReviewTold] = field(default_factory=Shelf)
+    withdrawals: Shelf[str, list[Closing]] = field(default_factory=Shelf)
+    told_lines: Shelf[tuple[str, str], None] = field(default_factory=Shelf)
     conflicts: list[str] = field(default_factory=list)
     silent: set[str] = field(default_factory=set)
     histories: int = 0
 
     def add(self, reading: Reading) -> None:
         """Take in one run. The same run again, grown or not, adds what is new."""
+        self._take(reading)
         self.histories += 1
+        self.spill()
+
+    def spill(self) -> None:
+        """Between two runs, and between two objects that are written: what is in hand goes back to its shelf."""
+        for value in vars(self).values():
+            if isinstance(value, Shelf):
+                value.spill()
+
+    def _take(self, reading: Reading) -> None:
         match reading.start:
             case PaymentStart() as start:
                 self._carry(self.payments, start.payment_id, start, reading)
@@ -147,13 +164,11 @@ class Books:
         for step in reading.steps:
             if step.ending == "completed" and step.result is not None:
                 self._step(reading, step)
-        self.told_lines |= {
-            (signal.argument.provider, signal.argument.line_id)
-            for signal in reading.signals
-            if signal.name == names.SETTLEMENT_FACT
-        }
+        for signal in reading.signals:
+            if signal.name == names.SETTLEMENT_FACT:
+                self.told_lines[signal.argument.provider, signal.argument.line_id] = None
 
-    def _carry(self, into: dict[str, Carried], object_id: str, start: Any, reading: Reading) -> None:
+    def _carry(self, into: Objects, object_id: str, start: Any, reading: Reading) -> None:
         """The earliest run knows best what was accepted: a resumed one was started from a row that had changed."""
         carried = into.setdefault(object_id, Carried())
         if carried.started_at is None or reading.started_at < carried.started_at:

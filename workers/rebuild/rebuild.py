@@ -109,14 +109,13 @@ async def write(into: Rebuilt, target: Database, providers: Registry) -> None:
 
 async def beside_live(into: Rebuilt, target: Database, live: Database) -> None:
     """Compare what was written with the live database, each on one consistent snapshot."""
-    sequences, ours = await live.read(_snapshot)
+    ahead, ours = await live.read(_snapshot, into.books)
     theirs = await target.read(_all_rows)
-    ahead = [object_id for object_id, number in sequences.items() if number > _known(into.books, object_id)]
     into.comparison = rebuild_compare.compare(_taken(ours), _taken(theirs), ahead)
 
 
-def _taken(rows: Rows) -> Callable[[Compared], dict[Any, Any]]:
-    return lambda table: rows.pop(table.name)
+def _taken(tables: dict[str, Rows]) -> Callable[[Compared], Rows]:
+    return lambda table: tables.pop(table.name)
 
 
 def _write(connection: Connection, books: Books, providers: Registry) -> list[str]:
@@ -130,11 +129,12 @@ def _write(connection: Connection, books: Books, providers: Registry) -> list[st
 
 def _behind(connection: Connection, books: Books) -> list[str]:
     told = rebuild_compare.sequences(connection)
-    return [object_id for object_id, number in told.items() if number > _known(books, object_id)]
+    return [object_id for object_id, number in told if number > _known(books, object_id)]
 
 
 def _known(books: Books, object_id: str) -> int:
     """Number of the last event that histories tell of the object; 0: none tells that it was accepted."""
+    books.spill()
     carried = books.payments.get(object_id) or books.refunds.get(object_id)
     return 0 if carried is None or carried.accepted is None else carried.sequence
 
@@ -144,9 +144,9 @@ def _workflows_of(object_id: str) -> list[str]:
     return [names.refund_workflow_id(object_id) if is_refund else names.payment_workflow_id(object_id)]
 
 
-def _snapshot(connection: Connection) -> tuple[dict[str, int], Rows]:
-    return rebuild_compare.sequences(connection), _all_rows(connection)
+def _snapshot(connection: Connection, books: Books) -> tuple[list[str], dict[str, Rows]]:
+    return _behind(connection, books), _all_rows(connection)
 
 
-def _all_rows(connection: Connection) -> Rows:
+def _all_rows(connection: Connection) -> dict[str, Rows]:
     return {table.name: rebuild_compare.rows_of(connection, table) for table in rebuild_compare.TABLES}

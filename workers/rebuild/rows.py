@@ -5,7 +5,7 @@ are given is what histories tell. Postings come as they were booked, in the orde
 ledger's own door, which proves that each balances and that no merchant's balance ever fell below zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,8 @@ from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import payments as payment_table
 from corridor.storage.tables import quotes, settlement_batches, settlement_lines
 from corridor.storage.tables import refunds as refund_table
-from workers.rebuild.fold import Booked, Books, Carried, Closing, EffectTold, LineTold, ReviewTold
+from workers.rebuild.fold import Booked, Books, Carried, Closing, EffectTold, LineTold, Objects, ReviewTold
+from workers.rebuild.shelf import Shelf
 
 UNKNOWN_NAME = "(not in histories)"
 _UNTOUCHED: Mapping[str, int] = {
@@ -62,23 +63,21 @@ class Rebuild:
         for refund_id, carried in self._in_order(self.books.refunds):
             self._refund(connection, refund_id, carried)
         self._postings(connection)
-        for effect in self.books.effects.values():
+        for _, effect in self.books.effects.in_order():
             self._effect(connection, effect)
-        for review in self.books.reviews.values():
+        for _, review in self.books.reviews.in_order():
             self._review(connection, review)
         self._settlement(connection)
 
-    def _in_order(self, objects: Mapping[str, Carried]) -> list[tuple[str, Carried]]:
+    def _in_order(self, objects: Objects) -> Iterator[tuple[str, Carried]]:
         """By id, which is by time of creation; those nobody can tell the acceptance of are named and left out."""
-        known = []
-        for object_id in sorted(objects):
-            carried = objects[object_id]
+        for object_id, carried in objects.in_order():
             if carried.accepted is None or carried.accepted_at is None:
                 self.problems.append(f"{object_id}: no history tells what was accepted")
             else:
-                known.append((object_id, carried))
                 self._name_gaps(object_id, carried)
-        return known
+                yield object_id, carried
+            self.books.spill()
 
     def _name_gaps(self, object_id: str, carried: Carried) -> None:
         missing = [number for number in range(2, carried.sequence) if number not in carried.standings]
@@ -86,7 +85,7 @@ class Rebuild:
 
     def _merchants(self, connection: Connection) -> None:
         """Rows that payments refer to: who a merchant is, and at what price, is configuration and in no history."""
-        for _, carried in sorted(self.books.payments.items()):
+        for _, carried in self.books.payments.in_order():
             if isinstance(carried.accepted, NewPayment) and carried.accepted_at is not None:
                 new = NewMerchant(
                     id=carried.accepted.merchant_id,
@@ -158,15 +157,21 @@ class Rebuild:
 
     def _postings(self, connection: Connection) -> None:
         """In the order they were booked. Clocks of two workers may disagree, so one that comes too early waits."""
-        waiting = sorted(self.books.postings.values(), key=_when)
-        while waiting:
-            left = [booked for booked in waiting if not self._post(connection, booked)]
+        left = [booked for _, booked in self._by_time().in_order() if not self._post(connection, booked)]
+        while left:
+            waiting, left = left, [booked for booked in left if not self._post(connection, booked)]
             if len(left) == len(waiting):
                 self.problems += [
                     f"posting {booked.posting.key}: a balance would be overdrawn" for booked in left
                 ]
                 return
-            waiting = left
+
+    def _by_time(self) -> Shelf[tuple[str, str], Booked]:
+        found: Shelf[tuple[str, str], Booked] = Shelf()
+        for _, booked in self.books.postings.in_order():
+            found[_when(booked)] = booked
+            found.spill()
+        return found
 
     def _post(self, connection: Connection, booked: Booked) -> bool:
         if booked.posted_at is None:
@@ -234,15 +239,16 @@ class Rebuild:
         """A person's word first: a finding is itself recorded as the effect's proof, at the same moment."""
         found = [] if told.decided is None else [told.decided]
         found += self.books.withdrawals.get(told.object_id, [])
-        for effect in self.books.effects.values():
-            if effect.object_id == told.object_id and effect.answer is not None and effect.resolved_at:
+        for _, effect in self.books.effects.in_order(f"{told.object_id}:"):
+            if effect.answer is not None and effect.resolved_at:
                 decision = "found" if effect.answer.outcome is Outcome.APPROVED else "absent"
                 note = f"the provider's record: {effect.answer.evidence.provider_status}"
                 found.append(Closing(effect.resolved_at, decision, "evidence", note))
         return found
 
     def _settlement(self, connection: Connection) -> None:
-        for (provider, line_id), line in sorted(self.books.lines.items()):
+        for (provider, line_id), line in self.books.lines.in_order():
+            self.books.spill()
             state, reason = self._state_of(provider, line_id, line)
             values = {
                 "provider": provider,
@@ -254,7 +260,7 @@ class Rebuild:
                 **_line_values(line),
             }
             connection.execute(insert(settlement_lines).values(**values))
-        for (provider, batch_id), told in sorted(self.books.batches.items()):
+        for (provider, batch_id), told in self.books.batches.in_order():
             if told.batch is None:
                 self.problems.append(f"settlement batch {batch_id}: no history tells its control total")
                 continue

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -20,6 +20,7 @@ from corridor.providers.port import ListsEffects, LookUpFailed, PaymentProvider
 from corridor.runtime.histories import Run, from_server, query_since
 from corridor.storage import effects, events
 from corridor.storage.database import Database
+from corridor.storage.tables import event_positions
 from corridor.storage.tables import events as event_table
 from workers.histories import reading
 from workers.histories.archive import Archive
@@ -34,6 +35,8 @@ from workflows import names
 
 MARGIN = timedelta(minutes=10)
 """Clocks and visibility may be this far behind what the newest event of the database says."""
+LATEST_EVENTS = 200
+"""Of so many, the oldest is believed: a process whose clock ran ahead wrote some of the newest, never all."""
 PLACED_AT_ONCE = 500
 LOOK_BACK = timedelta(days=30)
 """How far a provider's own lists are read where nothing says how old the database is."""
@@ -61,7 +64,7 @@ class Check:
     edge: Edge
     client: Client
     since: datetime | None = None
-    """What closed before is not read; None: ten minutes before the newest event the database knows."""
+    """What closed before is not read; None: ten minutes before the newest events the database knows."""
     query: str = ""
     """A visibility query that narrows which workflows are read; empty: all."""
     archive: Archive | None = None
@@ -77,7 +80,7 @@ class Check:
         Raises `DatabaseUnavailable`, `RPCError`.
         """
         findings = Findings(repaired=is_repair)
-        since = self.since or await self.database.read(_newest, MARGIN)
+        since = self.since or await self.database.read(newest_surely_known)
         imports = Imports()
         families = await self._read_families(since, findings, imports)
         behind, lost = await self._compare(families, imports, findings)
@@ -245,6 +248,14 @@ def _is_known(connection: Connection, key: str | None) -> bool:
     return key is not None and effects.find(connection, key) is not None
 
 
-def _newest(connection: Connection, margin: timedelta) -> datetime | None:
-    newest: datetime | None = connection.execute(select(func.max(event_table.c.created_at))).scalar_one()
-    return None if newest is None else newest - margin
+def newest_surely_known(connection: Connection) -> datetime | None:
+    """A moment before which the database is surely complete, also when one of the clocks that wrote it ran ahead."""
+    newest = select(event_table.c.created_at).order_by(event_table.c.created_at.desc()).limit(LATEST_EVENTS)
+    last = (
+        select(event_table.c.created_at)
+        .join(event_positions, event_positions.c.event_id == event_table.c.id)
+        .order_by(event_positions.c.position.desc())
+        .limit(LATEST_EVENTS)
+    )
+    moments = [*connection.execute(newest).scalars(), *connection.execute(last).scalars()]
+    return min(moments) - MARGIN if moments else None

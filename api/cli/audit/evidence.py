@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 from sqlalchemy import Connection, Select, select
 
 from corridor.domain.money import Money
-from corridor.domain.quote import Quote
+from corridor.domain.quote import Quote, QuoteStatus, Slippage
 from corridor.ledger import proof
 from corridor.ledger.report import Report
-from corridor.storage import ledger_tables, tables
+from corridor.storage import ledger_tables, operator_acts, tables
 from corridor.storage.database import Database
 
 PAGE = 1000
@@ -26,6 +27,8 @@ class Movement:
     kind: str
     key: str
     amount: Money
+    at: datetime | None = None
+    """By the provider's clock."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,42 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Lock:
+    """The rate a payment holds, and what the merchant allowed to become of the one it was promised first."""
+
+    payment_id: str
+    quote: Quote
+    is_used: bool
+    promised: Quote | None
+    """None: its row is gone."""
+    slippage: Slippage
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A review as its row has it."""
+
+    id: str
+    status: str
+    decision: str | None
+    decided_by: str | None
+    note: str | None
+    decided_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Acted:
+    """An operator's act as its row has it; without an outcome it was begun, and nobody wrote how it ended."""
+
+    id: str
+    at: datetime
+    who: str
+    command: str
+    words: Mapping[str, Any]
+    outcome: str | None
+
+
+@dataclass(frozen=True)
 class Received:
     """A webhook as it arrived at a merchant: who signed it is checked by the receiver, not by us."""
 
@@ -128,6 +167,11 @@ class Evidence:
     events: tuple[Told, ...]
     batches: Mapping[str, Money]
     quotes: Mapping[str, Quote]
+    locks: tuple[Lock, ...]
+    reviews: tuple[Decided, ...]
+    operators: frozenset[str]
+    """Ids of the operators' keys."""
+    acts: tuple[Acted, ...]
     deliveries: int
     undelivered: frozenset[str]
     """Ids of events whose webhook waits for a later attempt of its schedule."""
@@ -175,6 +219,14 @@ def _ours(connection: Connection) -> Json:
             for row in connection.execute(select(tables.quotes))
             if row.payment_id is not None
         },
+        "locks": tuple(_locks(connection)),
+        "reviews": tuple(_reviews(connection)),
+        "operators": frozenset(
+            connection.execute(
+                select(tables.api_keys.c.id).where(tables.api_keys.c.role == "operator")
+            ).scalars()
+        ),
+        "acts": tuple(_acts(connection)),
         "deliveries": len(connection.execute(select(tables.webhook_deliveries.c.id)).all()),
         "undelivered": frozenset(connection.execute(_undelivered()).scalars()),
         "judged": frozenset(_judged(connection)),
@@ -196,6 +248,44 @@ def _judged(connection: Connection) -> Iterator[str]:
     yield from connection.execute(
         select(reviews.c.payment_id).where(reviews.c.decision == "decline")
     ).scalars()
+
+
+def _locks(connection: Connection) -> Iterator[Lock]:
+    rows = {row.id: row for row in connection.execute(select(tables.quotes))}
+    promised = _promised(connection)
+    payments = {row.id: row for row in connection.execute(select(tables.payments))}
+    for row in rows.values():
+        if row.payment_id is not None:
+            payment, first = payments[row.payment_id], rows.get(promised.get(row.payment_id, row.id))
+            yield Lock(
+                payment_id=payment.id,
+                quote=Quote.model_validate(row.body),
+                is_used=row.status == QuoteStatus.USED,
+                promised=None if first is None else Quote.model_validate(first.body),
+                slippage=Slippage(max_bps=payment.slippage_max_bps, policy=payment.slippage_policy),
+            )
+
+
+def _promised(connection: Connection) -> dict[str, str]:
+    """By payment, the first quote its events tell of: what one event changed, it tells as it was before too."""
+    found: dict[str, str] = {}
+    query = select(tables.events.c.object_id, tables.events.c.data, tables.events.c.previous)
+    query = query.where(tables.events.c.object_type == "payment").order_by(tables.events.c.sequence)
+    for row in connection.execute(query):
+        quote_id = row.previous.get("quote") or row.data.get("quote")
+        if quote_id is not None:
+            found.setdefault(row.object_id, quote_id)
+    return found
+
+
+def _reviews(connection: Connection) -> Iterator[Decided]:
+    for row in connection.execute(select(tables.reviews).order_by(tables.reviews.c.id)):
+        yield Decided(row.id, row.status, row.decision, row.decided_by, row.note, row.decided_at)
+
+
+def _acts(connection: Connection) -> Iterator[Acted]:
+    for row in operator_acts.since(connection, None):
+        yield Acted(row.id, row.at, row.who, row.command, row.words, row.outcome)
 
 
 def _postings(connection: Connection) -> Iterator[Posted]:
@@ -258,7 +348,8 @@ def movement(row: Json) -> Movement:
         "refund_failed": f"{marks.get('corridor_refund')}:came_back",
         "fee": marks.get("corridor_payment"),
     }.get(kind)
-    return Movement(kind, key or row["object_id"], Money(row["amount"], row["currency"].upper()))
+    at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC)
+    return Movement(kind, key or row["object_id"], Money(row["amount"], row["currency"].upper()), at)
 
 
 def _received(row: Json) -> Received:

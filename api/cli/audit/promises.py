@@ -4,11 +4,15 @@ Pure, like the others: records in, counterexamples out.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
-from api.cli.audit.evidence import Effect, Movement, Paid, Told
+from api.cli.audit.evidence import Acted, Decided, Effect, Movement, Paid, Received, Told
 from api.cli.audit.proofs import Proof, proof
 from corridor.domain.payment import REFUND_TRANSITIONS, TRANSITIONS, RefundStatus, Status, StatusReason
+from corridor.storage.operator_acts import OK, REVIEW_DECIDE
+from corridor.storage.records import time_view
+from corridor.storage.reviews import BY_NOBODY
 
 _TABLES: Mapping[str, tuple[str, Mapping[str, Set[str]]]] = {
     "pay_": (Status.PROCESSING, {str(a): set(map(str, b)) for a, b in TRANSITIONS.items()}),
@@ -114,3 +118,86 @@ def _has_ground(payment: Paid, effects: Sequence[Effect], judged: Set[str]) -> b
     if reason in _BY_PERSON_OR_RULE:
         return payment.id in judged
     return reason is not None
+
+
+def decisions_are_on_record(
+    told: Sequence[Mapping[str, Any]],
+    reviews: Sequence[Decided],
+    operators: Set[str],
+    acts: Iterable[Acted],
+) -> Proof:
+    """Who decided what, when and why stands in the review's row as the operator was told; and nobody else decided.
+
+    Each decision is one act on the record of operators' acts, and each such act is one decision.
+
+    `told`: the body of each answer 200 to a decision. `operators`: ids of operators' keys.
+    """
+    rows = {review.id: review for review in reviews}
+    answered: dict[str, set[tuple[Any, ...]]] = {}
+    for answer in told:
+        answered.setdefault(answer["id"], set()).add(_decision(answer))
+    against = [
+        f"{name} was answered with {len(them)} decisions" for name, them in answered.items() if len(them) > 1
+    ]
+    for name, them in answered.items():
+        against += [
+            f"{name}: {it} was answered, {_row(rows.get(name))} is on record"
+            for it in them
+            if it != _row(rows.get(name))
+        ]
+    for review in reviews:
+        if review.status == "decided" and not (
+            review.decision and review.decided_by and review.note and review.decided_at
+        ):
+            against.append(f"{review.id} was decided, and who, what, why or when is missing")
+        elif review.decided_by in operators and review.id not in answered:
+            against.append(f"{review.id} says {review.decided_by} decided {review.decision}, who never did")
+        elif review.decided_by not in (*operators, *BY_NOBODY, None):
+            against.append(f"{review.id} was decided by {review.decided_by}, who is no operator")
+    against += _otherwise_on_record(reviews, acts)
+    return proof("every decision of a person is on record: who, what, why, when", len(reviews), "reviews",
+                 against, [f"{len(answered)} decided by persons"])  # fmt: skip
+
+
+def _otherwise_on_record(reviews: Sequence[Decided], acts: Iterable[Acted]) -> Iterator[str]:
+    """Persons' decisions and the acts that are decisions, one for one."""
+    made: Counter[tuple[Any, ...]] = Counter(
+        (review.id, review.decided_by, review.decision, review.decided_at)
+        for review in reviews
+        if review.status == "decided" and review.decided_by not in BY_NOBODY
+    )
+    recorded: Counter[tuple[Any, ...]] = Counter(
+        (act.words.get("review"), act.who, act.words.get("decision"), act.at)
+        for act in acts
+        if act.command == REVIEW_DECIDE and act.outcome == OK
+    )
+    for (review_id, who, decision, at), count in (made - recorded).items():
+        yield f"{review_id}: that {who} decided {decision} at {at} is {count} times on no record of acts"
+    for (review_id, who, decision, at), count in (recorded - made).items():
+        yield f"{review_id}: an act says {who} decided {decision} at {at}, {count} times more than it was"
+
+
+def _decision(answer: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(answer[name] for name in ("status", "decision", "decided_by", "note", "decided_at"))
+
+
+def _row(review: Decided | None) -> tuple[Any, ...] | None:
+    if review is None:
+        return None
+    at = time_view(review.decided_at)
+    return (review.status, review.decision, review.decided_by, review.note, at)
+
+
+def events_keep_their_names(received: Iterable[Received], events: Iterable[Told]) -> Proof:
+    """Whatever was sent as number n of an object had one id, however often and by whomever; and it is the one we hold."""
+    ours = {(event.object_id, event.sequence): event.id for event in events}
+    sent: dict[tuple[str, int], set[str]] = {}
+    for it in received:
+        if it.is_verified and it.object_id:
+            sent.setdefault((it.object_id, it.sequence), set()).add(it.event_id)
+    against = [
+        f"number {sequence} of {name} was sent as {', '.join(sorted(ids))}, it is {ours.get((name, sequence))}"
+        for (name, sequence), ids in sent.items()
+        if ids != {ours.get((name, sequence))}
+    ]
+    return proof("an event has one id for ever", len(sent), "events that were sent", against)

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from api.cli import output
-from api.cli.audit import proofs
+from api.cli.audit import promises, proofs, rates
 from api.cli.audit.evidence import Evidence, gather
 from api.cli.audit.histories import Histories, replay_all
 from api.cli.demo import installation, orders, report
@@ -202,11 +202,16 @@ def _proofs(made: Run, evidence: Evidence, histories: Histories) -> tuple[proofs
         proofs.clearing_is_explained(evidence.ledger, evidence.refunds),
         proofs.books_agree(evidence.movements, evidence.effects, evidence.postings),
         proofs.fees_and_payouts_agree(evidence.movements, evidence.postings, evidence.batches),
+        rates.conversions_are_as_locked(evidence),
+        promises.decisions_are_on_record(
+            demo_proofs.decisions(made.sent), evidence.reviews, evidence.operators, evidence.acts
+        ),
         proofs.nothing_is_left_open(evidence.payments, evidence.refunds),
         demo_proofs.endings_are_as_told(made.market.tales, evidence.payments, evidence.refunds),
         demo_proofs.repeats_are_equal(made.sent),
         proofs.events_have_no_gap(evidence.events, sequences),
         proofs.webhooks_arrived(evidence.received, evidence.events, names),
+        promises.events_keep_their_names(evidence.received, evidence.events),
         proofs.histories_replay(histories.replayed, _workflow_ids(evidence)),
     )
 

@@ -6,7 +6,7 @@ from api.cli.audit.evidence import Paid, Returned
 from api.cli.audit.proofs import Proof, proof
 from api.cli.demo.drive import Tale
 from api.cli.demo.scenarios import SCENARIOS
-from api.cli.demo.shop import Sent
+from api.cli.demo.shop import Json, Sent
 
 
 def endings_are_as_told(
@@ -53,6 +53,12 @@ def _wrong_with(tale: Tale, made: Sequence[Paid], refunds: Mapping[str, Sequence
     return surprises + [
         f"{name} is {is_}, not {should}" for name, (is_, should) in facts.items() if is_ != should
     ]
+
+
+def decisions(sent: Iterable[Sent]) -> list[Json]:
+    """What operators were told of the decisions they took."""
+    decided = (it for it in sent if it.path.endswith(":decide"))
+    return [answer.document for it in decided for answer in it.answers if answer.status == 200]
 
 
 def repeats_are_equal(sent: Sequence[Sent]) -> Proof:

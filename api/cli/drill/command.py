@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from api.cli import output
-from api.cli.drill import account, page, table
+from api.cli.drill import account, page, remote, table
 from api.cli.drill.account import Account
+from api.cli.drill.backup import BackupFailed
 from api.cli.drill.disasters import Scenario
 from api.cli.drill.exercise import perform
+from api.cli.drill.remote import ClusterUnusable
 from api.cli.exit_codes import ExitCode
-from corridor.runtime import settings
 from corridor.runtime.ports import PortTaken
+from corridor.runtime.postgres import PostgresFailed
 from corridor.runtime.process import ChildFailed
 from corridor.runtime.stack import AlreadyRunning
 from corridor.runtime.temporal_server import ServerMissing
@@ -35,32 +37,27 @@ def run(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     begun = datetime.now(UTC)
+    if remote.given() and Scenario.TEMPORAL_LOST in scenarios:
+        output.talk(
+            "corridor: refused: TEMPORAL_ADDRESS or TEMPORAL_PROFILE leads to a Temporal that the drill did not start,"
+            f" and it does not destroy that; unset them to practise {Scenario.TEMPORAL_LOST}, or name another --scenario"
+        )
+        return ExitCode.CONFLICT
     try:
-        accounts = [_one(scenario, payments, seed) for scenario in _possible(scenarios)]
+        accounts = [_one(scenario, payments, seed) for scenario in scenarios]
     except KeyboardInterrupt:
         output.talk("corridor: interrupted; nothing of the drill is running any more")
         return INTERRUPTED
     except (AlreadyRunning, PortTaken) as error:
         output.talk(f"corridor: {error}")
         return ExitCode.CONFLICT
-    except (ChildFailed, ServerMissing) as error:
+    except (ChildFailed, ServerMissing, PostgresFailed, BackupFailed, ClusterUnusable) as error:
         output.talk(f"corridor: {error}")
         return ExitCode.UNAVAILABLE
     if report is not None:
         _keep(report, accounts, begun)
     output.document(document(accounts, begun)) if as_json else output.line(table.text(accounts))
     return ExitCode.OK if accounts and all(it.holds for it in accounts) else ExitCode.FAILURE
-
-
-def _possible(scenarios: tuple[Scenario, ...]) -> list[Scenario]:
-    """Without what cannot be staged here; said aloud, never silently."""
-    if settings.load().database_url is None:
-        return list(scenarios)
-    for skipped in (scenario for scenario in scenarios if scenario.takes_database):
-        output.talk(
-            f"SKIPPED {skipped}: backups of PostgreSQL are its own tools' work; unset DATABASE_URL for SQLite"
-        )
-    return [scenario for scenario in scenarios if not scenario.takes_database]
 
 
 def _one(scenario: Scenario, payments: int, seed: int) -> Account:

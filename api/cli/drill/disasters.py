@@ -1,26 +1,17 @@
 """The disasters of a drill: what is destroyed, and what an operator runs before anything moves again."""
 
 import asyncio
-import contextlib
-import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from api.cli.drill import backup
 from api.cli.restore_check import Wanted, check
-from corridor.runtime import client as temporal_client
+from api.cli.resume import resume
 from corridor.runtime.settings import Settings
-from workers import wiring
 from workers.restore.gaps import Gap
-from workers.resume import resume_all
-from workflows.starts import Windows
-
-LOST = "lost"
-"""Where the drill puts what the disaster took, as evidence for the report; the recovery never looks there."""
-_FILES = ("", "-wal", "-shm")
 
 
 class Scenario(StrEnum):
@@ -85,35 +76,15 @@ class Recovered:
     """Gaps a second restore-check found; None where there is no such check."""
 
 
-def back_up(settings: Settings, to: Path) -> None:
-    """A consistent copy of the SQLite database while everybody writes to it."""
-    with (
-        contextlib.closing(sqlite3.connect(database_file(settings))) as source,
-        contextlib.closing(sqlite3.connect(to)) as target,
-    ):
-        source.backup(target)
-
-
-def database_file(settings: Settings) -> Path:
-    return settings.data_dir / "corridor.db"
-
-
-def destroy(scenario: Scenario, settings: Settings, backup: Path) -> None:
-    """Do the damage on the fenced installation."""
-    lost = settings.data_dir / LOST
-    lost.mkdir()
+async def destroy(scenario: Scenario, settings: Settings, backup_file: Path) -> Settings:
+    """Do the damage on the fenced installation; returns the settings of what is left of it."""
     if scenario is Scenario.TEMPORAL_LOST:
-        _take_away(settings.data_dir / "temporal.db", lost)
+        lost = settings.data_dir / backup.LOST
+        lost.mkdir()
+        backup.take_away(settings.data_dir / "temporal.db", lost)
     if scenario.takes_database:
-        _take_away(database_file(settings), lost)
-        shutil.copy(backup, database_file(settings))
-
-
-def _take_away(file: Path, to: Path) -> None:
-    for suffix in _FILES:
-        part = file.with_name(file.name + suffix)
-        if part.exists():
-            part.rename(to / part.name)
+        return await backup.put_back(settings, backup_file)
+    return settings
 
 
 def recover(scenario: Scenario, settings: Settings, say: Callable[[str], None]) -> Recovered:
@@ -128,19 +99,14 @@ def recover(scenario: Scenario, settings: Settings, say: Callable[[str], None]) 
 
 
 async def _resume(settings: Settings, say: Callable[[str], None]) -> Recovered:
-    wired = wiring.build(settings)
-    try:
-        client = await temporal_client.connect(settings)
-        windows = Windows(settings.settle_within_days * 86_400, settings.action_window_seconds)
-        done = await resume_all(wired.edge.database, client, wired.edge.providers, windows, wired.edge.now())
-    finally:
-        await wired.close()
+    done = await resume(settings)
     say(f"resume: {len(done.started)} workflows started from the database")
     return Recovered({"workflows started from the database": len(done.started)})
 
 
 async def _repair(settings: Settings, say: Callable[[str], None]) -> Recovered:
-    findings = await check(settings, Wanted(is_repair=True))
+    # A Temporal that outlives them still lists the workers as they were before they were killed; nobody else has any.
+    findings = await check(settings, Wanted(is_repair=True, is_forced=True))
     say(f"restore-check: {len(findings.provable)} gaps repaired, {len(findings.left)} need a person")
     second = await check(settings, Wanted(is_repair=False))
     counts = Counter(str(gap.kind) for gap in findings.gaps)

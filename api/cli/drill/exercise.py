@@ -9,14 +9,14 @@ from pathlib import Path
 
 import httpx
 
-from api.cli.audit import proofs
+from api.cli.audit import promises, proofs, rates
 from api.cli.audit.evidence import Evidence, Movement, gather
 from api.cli.audit.histories import Histories, replay_all
 from api.cli.demo import installation
 from api.cli.demo import proofs as demo_proofs
 from api.cli.demo.quiet import until_quiet
 from api.cli.demo.shop import Sent, Shop, repeat_all
-from api.cli.drill import disasters, standing
+from api.cli.drill import backup, disasters, remote, standing
 from api.cli.drill.crowd import Crowd
 from api.cli.drill.disasters import Recovered, Scenario
 from api.cli.drill.purchases import Purchase, draw
@@ -80,20 +80,30 @@ class Run:
 
     @property
     def backup_file(self) -> Path:
-        return self.settings.data_dir / "backup.db"
+        return self.settings.data_dir / "backup"
 
 
 def perform(scenario: Scenario, directory: Path, count: int, seed: int, say: Say) -> Run:
     """Run the whole drill of one disaster in an empty directory."""
+    cluster = remote.given()
     settings = asyncio.run(installation.prepare(directory))
     settings = settings.model_copy(update={"action_window_seconds": ACTION_WINDOW_SECONDS})
+    if cluster:
+        # The directory's name is random and known to whoever reads the drill's output.
+        say(f"a namespace of its own on the remote Temporal: {directory.name}")
+        asyncio.run(remote.enter(cluster, directory.name, settings))
     run = Run(scenario, seed, settings, draw(seed, count))
-    first = Stack(settings, say=lambda _: None).start()
+    first = _stack(settings).start()
     try:
         asyncio.run(_Exercise(run, first, say).go())
     finally:
         first.stop()
     return run
+
+
+def _stack(settings: Settings, only: tuple[str, ...] | None = None) -> Stack:
+    """No other build works in the drill's namespace, wherever that is: its workers become current there."""
+    return Stack(settings, apart={"worker": {"CORRIDOR_WORKER_TAKES_OVER": "true"}}, only=only)
 
 
 class _Exercise:
@@ -131,7 +141,7 @@ class _Exercise:
             await installation.register_endpoints(list(shops.values()), sandbox)
             # All that is not derived from payments; a backup of it can be taken as often as it changes.
             if self._run.scenario is Scenario.DATABASE_LOST:
-                await asyncio.to_thread(disasters.back_up, self._settings, self._run.backup_file)
+                await asyncio.to_thread(backup.take, self._settings, self._run.backup_file)
             self._run.merchants = {merchant_id: name for name, merchant_id in keys.merchants.items()}
             yield Crowd(shops, Shop("operator", api, keys.operator), sandbox)
 
@@ -148,16 +158,17 @@ class _Exercise:
         await self._answered(BACKUP_AT)
         clock.backup = time.monotonic()
         if run.scenario is Scenario.DATABASE_RESTORED:
-            await asyncio.to_thread(disasters.back_up, self._settings, run.backup_file)
+            await asyncio.to_thread(backup.take, self._settings, run.backup_file)
         await self._answered(DISASTER_AT)
         clock.disaster = time.monotonic()
         run.people.struck.set()
         self._say(f"T0: {run.scenario.says}")
         await asyncio.to_thread(self._stack.crash)
+        await backup.fence(self._settings)
         run.moments["at T0"] = await standing.at(self._settings.database)
-        await asyncio.to_thread(disasters.destroy, run.scenario, self._settings, run.backup_file)
+        self._settings = run.settings = await disasters.destroy(run.scenario, self._settings, run.backup_file)
         if run.scenario is Scenario.KILL_EVERYTHING:
-            self._stack = await asyncio.to_thread(Stack(self._settings).start)
+            self._stack = await asyncio.to_thread(_stack(self._settings).start)
         else:
             await self._recover()
         clock.released = time.monotonic()
@@ -167,7 +178,7 @@ class _Exercise:
         """Temporal and the provider run, nobody else: the books before and after show what the recovery did."""
         run = self._run
         run.moments["damaged"] = await standing.at(self._settings.database)
-        self._stack = await asyncio.to_thread(Stack(self._settings, only=("sandbox",)).start)
+        self._stack = await asyncio.to_thread(_stack(self._settings, only=("sandbox",)).start)
         before = await self._look()
         run.books_before = before.movements
         run.received_before = frozenset(it.event_id for it in before.received if it.is_verified)
@@ -237,10 +248,18 @@ def proven(run: Run) -> tuple[proofs.Proof, ...]:
         proofs.clearing_is_explained(evidence.ledger, evidence.refunds),
         proofs.books_agree(evidence.movements, evidence.effects, evidence.postings),
         proofs.fees_and_payouts_agree(evidence.movements, evidence.postings, evidence.batches),
+        rates.conversions_are_as_locked(evidence),
+        promises.decisions_are_on_record(
+            demo_proofs.decisions(run.people.operator.sent.values()),
+            evidence.reviews,
+            evidence.operators,
+            evidence.acts,
+        ),
         proofs.nothing_is_left_open(evidence.payments, evidence.refunds),
         demo_proofs.repeats_are_equal([it for it in run.sent if it.path in ("/v1/payments", "/v1/refunds")]),
         proofs.events_have_no_gap(evidence.events, sequences),
         proofs.webhooks_arrived(evidence.received, evidence.events, run.merchants),
+        promises.events_keep_their_names(evidence.received, evidence.events),
         proofs.histories_replay(histories.replayed, carried),
         *([] if run.rebuilt is None else [_rebuilds(run.rebuilt)]),
     )
