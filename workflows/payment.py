@@ -5,7 +5,7 @@ was lost walks the same path as one that was never interrupted. Handlers only re
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import chain, repeat
 
 from temporalio import workflow
@@ -43,24 +43,12 @@ from workflows.payment_moves import ask_person, decide, declare, move, prepare
 from workflows.payment_state import PaymentState
 from workflows.steps import local
 from workflows.tickets import Ticket, Tickets
+from workflows.undo import VOID_LEAD, finish_undo, seconds_until, voided
 
-UNDO = {
-    Operation.AUTHORISE: Operation.VOID,
-    Operation.SALE: Operation.VOID,
-    Operation.CAPTURE: Operation.VOID,
-}
-"""What each step that may move money is undone by; the plan is kept before the step is taken (`self.state.plan`).
-
-Undo means: void what the provider still holds, and look at what the step itself became. A capture that went through
-is not undone here: the money is the merchant's, and giving it back is a refund, with its own object and limits.
-"""
 MAXIMUM_ATTEMPTS = 2
 """Attempts proven never to have reached the provider before the payment is given up."""
 MAY_BECOME_CAPTURABLE = frozenset({Status.PROCESSING, Status.REQUIRES_ACTION, Status.REQUIRES_REVIEW})
 BUYER_POLL_SECONDS = (20, 60, 180, 600, 1800)
-UNDO_RETRY_SECONDS = (5, 60, 300)
-VOID_LEAD = timedelta(minutes=5)
-"""An authorisation is released this long before the network lets it lapse."""
 
 
 @workflow.defn(name=names.PAYMENT, versioning_behavior=VersioningBehavior.PINNED)
@@ -86,7 +74,7 @@ class PaymentWorkflow:
 
     async def _carry(self) -> None:
         if self.start.resume is not None and self.start.resume.undo is not None:
-            await self._finish_undo(self.start.resume.undo)
+            await finish_undo(self.state, self.hints, self.start.resume.undo)
         if (
             self.start.resume is not None
             and self.state.plan is not None
@@ -118,23 +106,6 @@ class PaymentWorkflow:
         asked_for = plan.operation is Operation.CAPTURE and self.state.status is Status.AUTHORIZED
         if asked_for and not seen.outcome.is_proven:
             await self._execute(plan)
-
-    async def _finish_undo(self, void: EffectPlan) -> None:
-        """An undo that was declared is carried to its end. Who asked for it is not known any more, what it was is."""
-        executed = await carry_out(void, self.hints, inherited=True)
-        if executed.outcome is not Outcome.APPROVED:
-            return
-        if self.state.plan is not None and self.state.plan.operation is Operation.CAPTURE:
-            await move(self.state, Status.FAILED, StatusReason.NOT_SENT)
-        elif self.state.action_until is not None and _seconds_until(self.state.action_until) <= 0:
-            await move(self.state, Status.EXPIRED, StatusReason.AUTHENTICATION_ABANDONED)
-        elif (
-            self.state.authorized_until is not None
-            and workflow.now() >= self.state.authorized_until - VOID_LEAD
-        ):
-            await move(self.state, Status.EXPIRED, StatusReason.AUTHORIZATION_EXPIRED)
-        else:
-            await move(self.state, Status.CANCELED, StatusReason.CANCELED_BY_MERCHANT)
 
     # --- processing: prepare, then authorise or sell -----------------------------------------------------------
 
@@ -196,14 +167,14 @@ class PaymentWorkflow:
         if self.state.action_until is None:
             self.state.action_until = workflow.now() + timedelta(seconds=self.start.action_window_seconds)
         for poll in chain(BUYER_POLL_SECONDS, repeat(BUYER_POLL_SECONDS[-1])):
-            left = _seconds_until(self.state.action_until)
+            left = seconds_until(self.state.action_until)
             await self.hints.wait(min(poll, left), "the buyer's authentication", lambda: bool(self.tickets))
             if (ticket := self.tickets.take()) is not None:
                 return await self._cancel(ticket)
             self.state.became(await look_once(plan))
             if self.state.status is not Status.REQUIRES_ACTION:
                 return
-            if _seconds_until(self.state.action_until) <= 0:
+            if seconds_until(self.state.action_until) <= 0:
                 return await self._release(Status.EXPIRED, StatusReason.AUTHENTICATION_ABANDONED)
 
     # --- requires_review: a person decides, or evidence arrives first ------------------------------------------
@@ -251,7 +222,7 @@ class PaymentWorkflow:
 
     async def _await_capture(self) -> None:
         until = None if self.state.authorized_until is None else self.state.authorized_until - VOID_LEAD
-        seconds = None if until is None else max(_seconds_until(until), 1.0)
+        seconds = None if until is None else max(seconds_until(until), 1.0)
         try:
             await workflow.wait_condition(
                 lambda: bool(self.tickets), timeout=seconds, timeout_summary="the network's capture window"
@@ -292,7 +263,7 @@ class PaymentWorkflow:
         try:
             await workflow.wait_condition(
                 lambda: bool(self.facts) or bool(self.tickets),
-                timeout=_seconds_until(deadline) if deadline > workflow.now() else None,
+                timeout=seconds_until(deadline) if deadline > workflow.now() else None,
                 timeout_summary="settlement by the provider",
             )
         except TimeoutError:
@@ -341,28 +312,12 @@ class PaymentWorkflow:
 
     async def _release(self, to: Status, reason: StatusReason) -> None:
         """Void what the provider holds, then close the payment; if the money moved meanwhile, that stands."""
-        if self.state.plan is not None and not await self._voided():
+        if self.state.plan is not None and not await voided(self.state, self.hints):
             return
         await move(self.state, to, reason)
 
-    async def _voided(self, retry_seconds: tuple[int, ...] = UNDO_RETRY_SECONDS) -> bool:
-        """True when the provider proves that nothing is held any more."""
-        plan = self.state.current_plan()
-        for seconds in (*retry_seconds, None):
-            void = await declare(self.state, UNDO[plan.operation], plan.amount)
-            executed = await carry_out(void, self.hints)
-            if executed.outcome is Outcome.APPROVED:
-                return True
-            self.state.became(await look_once(plan))
-            if self.state.status in (Status.CAPTURED, Status.FAILED):
-                return False
-            if seconds is not None:
-                await workflow.sleep(timedelta(seconds=seconds), summary="before the undo is tried again")
-        await ask_person(self.state, StatusReason.COMPENSATION_STUCK, {"effect": plan.effect_key})
-        return False
-
     async def _undo_again(self) -> None:
-        if await self._voided(retry_seconds=()):
+        if await voided(self.state, self.hints, retry_seconds=()):
             await move(self.state, Status.CANCELED, StatusReason.COMPENSATION_STUCK)
 
     # --- what the outside says; handlers only record -----------------------------------------------------------
@@ -412,10 +367,6 @@ class PaymentWorkflow:
         if fact not in self.facts:
             self.facts.append(fact)
             self.hints.receive(ProviderHint(provider_event_id=f"settlement:{fact.line_id}"))
-
-
-def _seconds_until(moment: datetime) -> float:
-    return max((moment - workflow.now()).total_seconds(), 0.0)
 
 
 def _reason_of(executed: Executed) -> StatusReason:

@@ -1,34 +1,39 @@
 """`corridor deploy`: which builds serve payments, which one new payments begin on, and when an old one may stop."""
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Coroutine, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.cli import output
+from api.cli.acts import Act, on_record
 from api.cli.exit_codes import ExitCode
+from api.cli.installation import database_of
 from corridor.runtime import build, client, settings
 from corridor.runtime.histories import Run, from_server
 from corridor.runtime.replay import Replayed
 from corridor.runtime.replay_pool import CodeUnusable, replay_in_parallel
 from corridor.runtime.settings import Settings
+from corridor.storage.database import DatabaseUnavailable
 from workers.builds import adoption, deployment
 from workers.builds.deployment import Build
 
-Command = Callable[[Client, Settings], Coroutine[Any, Any, ExitCode]]
+Command = Callable[[Settings], Coroutine[Any, Any, ExitCode]]
 _REFUSALS = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})
 
 
 def status(given: Mapping[str, object], *, as_json: bool) -> ExitCode:
     """Every build: its state, how many running workflows are pinned to it, and whether its workers may stop."""
 
-    async def run(connected: Client, loaded: Settings) -> ExitCode:
+    async def run(loaded: Settings) -> ExitCode:
+        connected = await client.connect(loaded)
         _show(await deployment.builds(connected), build.build_id(loaded), as_json=as_json)
         return ExitCode.OK
 
-    return _connected(given, run)
+    return _answered(given, run)
 
 
 def promote(given: Mapping[str, object], build_id: str | None, *, force: bool) -> ExitCode:
@@ -38,56 +43,69 @@ def promote(given: Mapping[str, object], build_id: str | None, *, force: bool) -
     other than this code's own cannot be vouched for here, and needs `force`.
     """
 
-    async def run(connected: Client, loaded: Settings) -> ExitCode:
-        own = build.build_id(loaded)
-        chosen = build_id or own
-        if not force:
-            if chosen != own:
-                output.talk(
-                    f"corridor: this code is build {own}: it cannot tell whether running workflows fit {chosen}; "
-                    "run the command from that build, or give --force"
-                )
-                return ExitCode.CONFLICT
-            following = await _judge(loaded)(from_server(connected, deployment.FOLLOWING))
-            misfits = [verdict for verdict in following if not adoption.fits(verdict)]
-            if misfits:
-                _name(misfits)
-                output.talk(
-                    "corridor: these workflows follow the current build and do not fit this one; nothing was changed. "
-                    "Put the change behind workflow.patched (docs/decisions/0005-versioning.md)"
-                )
-                return ExitCode.CONFLICT
-        if not await deployment.make_current(connected, chosen, whatever_is_missing=force):
-            output.talk(
-                "corridor: not every queue has heard of it yet; some payments may still begin on the old one"
-            )
-        output.line(f"new payments begin on build {chosen}")
-        _tell_of_older(await deployment.builds(connected))
-        return ExitCode.OK
+    async def run(loaded: Settings) -> ExitCode:
+        chosen = build_id or build.build_id(loaded)
+        async with _on_record(loaded, "deploy promote", {"build": chosen, "force": force}) as act:
+            return act.ended(await _promote(await client.connect(loaded), loaded, chosen, force=force))
 
-    return _connected(given, run)
+    return _answered(given, run)
+
+
+async def _promote(connected: Client, loaded: Settings, chosen: str, *, force: bool) -> ExitCode:
+    own = build.build_id(loaded)
+    if not force:
+        if chosen != own:
+            output.talk(
+                f"corridor: this code is build {own}: it cannot tell whether running workflows fit {chosen}; "
+                "run the command from that build, or give --force"
+            )
+            return ExitCode.CONFLICT
+        following = await _judge(loaded)(from_server(connected, deployment.FOLLOWING))
+        misfits = [verdict for verdict in following if not adoption.fits(verdict)]
+        if misfits:
+            _name(misfits)
+            output.talk(
+                "corridor: these workflows follow the current build and do not fit this one; nothing was changed. "
+                "Put the change behind workflow.patched (docs/decisions/0005-versioning.md)"
+            )
+            return ExitCode.CONFLICT
+    if not await deployment.make_current(connected, chosen, whatever_is_missing=force):
+        output.talk(
+            "corridor: not every queue has heard of it yet; some payments may still begin on the old one"
+        )
+    output.line(f"new payments begin on build {chosen}")
+    _tell_of_older(await deployment.builds(connected))
+    return ExitCode.OK
 
 
 def adopt(given: Mapping[str, object], from_build: str, *, force: bool) -> ExitCode:
     """Move what is pinned to a build that is gone to this one, as far as its histories fit this code."""
 
-    async def run(connected: Client, loaded: Settings) -> ExitCode:
-        known = {one.build_id: one for one in await deployment.builds(connected)}
-        if from_build not in known:
-            output.talk(f"corridor: there is no build {from_build}")
-            return ExitCode.NOT_FOUND
-        if not known[from_build].is_gone and not force:
-            output.talk(
-                f"corridor: workers of {from_build} still ask for work; stop them first: a payment they carry on "
-                "while it is moved may no longer fit (or give --force)"
-            )
-            return ExitCode.CONFLICT
-        adopted = await adoption.adopt(connected, from_build, build.build_id(loaded), _judge(loaded))
-        _name(adopted.misfits)
-        output.line(f"{len(adopted.moved)} moved, {len(adopted.misfits)} still need build {from_build}")
-        return ExitCode.FAILURE if adopted.misfits else ExitCode.OK
+    async def run(loaded: Settings) -> ExitCode:
+        own = build.build_id(loaded)
+        words = {"from_build": from_build, "to_build": own, "force": force}
+        async with _on_record(loaded, "deploy adopt", words) as act:
+            return act.ended(await _adopt(await client.connect(loaded), loaded, from_build, act, force=force))
 
-    return _connected(given, run)
+    return _answered(given, run)
+
+
+async def _adopt(connected: Client, loaded: Settings, from_build: str, act: Act, *, force: bool) -> ExitCode:
+    known = {one.build_id: one for one in await deployment.builds(connected)}
+    if from_build not in known:
+        output.talk(f"corridor: there is no build {from_build}")
+        return ExitCode.NOT_FOUND
+    if not known[from_build].is_gone and not force:
+        output.talk(
+            f"corridor: workers of {from_build} still ask for work; stop them first: a payment they carry on "
+            "while it is moved may no longer fit (or give --force)"
+        )
+        return ExitCode.CONFLICT
+    adopted = await adoption.adopt(connected, from_build, build.build_id(loaded), _judge(loaded))
+    act.result = {"moved": len(adopted.moved), "misfits": len(adopted.misfits)}
+    _name(adopted.misfits)
+    output.line(f"{len(adopted.moved)} moved, {len(adopted.misfits)} still need build {from_build}")
+    return ExitCode.FAILURE if adopted.misfits else ExitCode.OK
 
 
 def _judge(loaded: Settings) -> adoption.Judge:
@@ -99,13 +117,23 @@ def _judge(loaded: Settings) -> adoption.Judge:
     return judge
 
 
-def _connected(given: Mapping[str, object], command: Command) -> ExitCode:
-    async def run() -> ExitCode:
-        loaded = settings.load(**given)
-        return await command(await client.connect(loaded), loaded)
-
+@contextlib.asynccontextmanager
+async def _on_record(loaded: Settings, command: str, words: Mapping[str, object]) -> AsyncIterator[Act]:
+    """Builds are Temporal's, the record is the database's: without it nothing is changed."""
+    database = database_of(loaded)
     try:
-        return asyncio.run(run())
+        async with on_record(database, loaded, command, words) as act:
+            yield act
+    finally:
+        await database.close()
+
+
+def _answered(given: Mapping[str, object], command: Command) -> ExitCode:
+    try:
+        return asyncio.run(command(settings.load(**given)))
+    except DatabaseUnavailable as error:
+        output.talk(f"corridor: the database cannot be reached: {error}; what is on no record is not done")
+        return ExitCode.UNAVAILABLE
     except RPCError as error:
         output.talk(f"corridor: Temporal refuses: {error.message}")
         return ExitCode.CONFLICT if error.status in _REFUSALS else ExitCode.UNAVAILABLE

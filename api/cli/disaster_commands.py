@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.options import AsJson, DataDir, given
+from api.cli.options import AsJson, DataDir, Operator, given
 
 
 def restore_check(
@@ -22,7 +22,11 @@ def restore_check(
     archive: Annotated[
         Path | None, typer.Option(help="Also the exported histories in this directory.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Repair although workers or the API were seen a moment ago.")
+    ] = False,
     data_dir: DataDir = None,
+    operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a database that was restored with the histories and the providers' books, and list what it lacks.
@@ -32,8 +36,8 @@ def restore_check(
     from api.cli import restore_check as command
     from api.cli.history import moment_of
 
-    wanted = command.Wanted(repair, moment_of(since), query, archive)
-    raise typer.Exit(command.run(given(data_dir), wanted, as_json=as_json))
+    wanted = command.Wanted(repair, moment_of(since), query, archive, is_forced=force)
+    raise typer.Exit(command.run(given(data_dir, operator), wanted, as_json=as_json))
 
 
 def drill(

@@ -1,8 +1,9 @@
 """`corridor history`: export what Temporal holds, verify an archive, replay histories against this code or another."""
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +15,15 @@ from temporalio.service import RPCError
 from api.cli import output
 from api.cli.exit_codes import ExitCode
 from api.cli.whatif import moment
-from corridor.runtime import build, client, keys, replay_pool, settings
+from corridor.runtime import build, client, keys, metrics, ports, replay_pool, settings, telemetry
 from corridor.runtime.histories import Run, from_directory, from_server, query_since
+from corridor.runtime.ports import PortTaken
 from corridor.runtime.replay import Replayed
 from corridor.runtime.replay_pool import CodeUnusable, Outcome, replay_in_parallel
 from corridor.runtime.settings import Settings
 from corridor.storage.sealing import Sealer
 from workers.histories.archive import Archive, ArchiveDamaged, ArchiveInUse, is_archive
-from workers.histories.export import Pass, export, follow
+from workers.histories.export import Pass, Reached, export, follow
 
 DEFAULT_ARCHIVE = "history-archive"
 LISTED = 20
@@ -32,10 +34,14 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class Following:
-    """How a continuous export goes on: seconds between passes, and between exports of what is still running."""
+    """How a continuous export goes on: seconds between passes, and between exports of what is still running.
+
+    `metrics_port`: where Prometheus reads the lag; 0 for nowhere.
+    """
 
     every_seconds: int
     running_every_seconds: int
+    metrics_port: int = 0
 
 
 def export_all(
@@ -47,14 +53,16 @@ def export_all(
     as_json: bool,
 ) -> ExitCode:
     """Archive what is new or has grown; with `following`, pass after pass until it is stopped."""
-    loaded = settings.load(**given)
+    metrics_port = 0 if following is None else following.metrics_port
+    # The port of the settings is that of the API, which may run on this machine too.
+    loaded = settings.load(**given, metrics_port=metrics_port, temporal_metrics_port=0)
     archive = open_archive(loaded, to or loaded.data_dir / DEFAULT_ARCHIVE)
     try:
         with archive.writing():
             asyncio.run(_export(loaded, archive, since, following, as_json=as_json))
     except KeyboardInterrupt:
         return ExitCode.OK
-    except ArchiveInUse as used:
+    except (ArchiveInUse, PortTaken) as used:
         output.talk(f"corridor: {used}")
         return ExitCode.CONFLICT
     except ArchiveDamaged as damaged:
@@ -76,8 +84,26 @@ async def _export(
         return
     every = timedelta(seconds=following.every_seconds)
     running_every = timedelta(seconds=following.running_every_seconds)
-    async for done in follow(connected, archive, made_by, _now, since, every, running_every):
-        _tell(done, as_json=as_json)
+    with _measured(loaded) as reached:
+        async for done in follow(connected, archive, made_by, _now, since, every, running_every, reached):
+            _tell(done, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _measured(loaded: Settings) -> Iterator[Reached]:
+    """How far the export has got, served to Prometheus where a port was given. Raises `PortTaken`."""
+    reached = Reached()
+    if not loaded.metrics_port:
+        yield reached
+        return
+    if not ports.is_free(loaded.host, loaded.metrics_port):
+        raise PortTaken(f"port {loaded.metrics_port} is taken; choose another with --metrics-port")
+    measuring = telemetry.start(loaded, "exporter")
+    metrics.history_export_lag(lambda: reached.lag_seconds(_now()))
+    try:
+        yield reached
+    finally:
+        measuring.close()
 
 
 def _tell(done: Pass, *, as_json: bool) -> None:

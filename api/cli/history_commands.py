@@ -18,6 +18,9 @@ def export(
     running_every: Annotated[
         int, typer.Option(min=1, help="Seconds between exports of what still runs, with --follow.")
     ] = 3600,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where Prometheus reads the lag of --follow; 0: nowhere.")
+    ] = 0,
     verify: Annotated[
         bool, typer.Option("--verify", help="Verify the archive instead of writing to it.")
     ] = False,
@@ -26,13 +29,13 @@ def export(
 ) -> None:
     """Archive histories: sealed, write-once files and a manifest chained by hash. A second run adds what is new.
 
-    Example: corridor history export --to /backup/histories --follow
+    Example: corridor history export --to /backup/histories --follow --metrics-port 9474
     """
     from api.cli import history as command
 
     if verify:
         raise typer.Exit(command.verify_archive(given(data_dir), to, with_keys=True, as_json=as_json))
-    following = command.Following(every, running_every) if follow else None
+    following = command.Following(every, running_every, metrics_port) if follow else None
     began = command.moment_of(since)
     raise typer.Exit(command.export_all(given(data_dir), to, began, following, as_json=as_json))
 

@@ -12,7 +12,7 @@ import typer
 
 from api.cli import disaster_commands, history_commands
 from api.cli.exit_codes import ExitCode
-from api.cli.options import AsJson, DataDir
+from api.cli.options import AsJson, DataDir, Operator
 from api.cli.options import given as _given
 from corridor.runtime.leaving import leave
 from corridor.runtime.refused import SettingsRefused
@@ -28,9 +28,9 @@ ledger = typer.Typer(help="The books.", no_args_is_help=True, rich_markup_mode=N
 history = typer.Typer(help="Workflow histories.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="The key ring that seals payloads.", no_args_is_help=True, rich_markup_mode=None)
 merchant = typer.Typer(help="Who sells here.", no_args_is_help=True, rich_markup_mode=None)
-operator = typer.Typer(help="Who watches and decides here.", no_args_is_help=True, rich_markup_mode=None)
+operator_app = typer.Typer(help="Who watches and decides here.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(merchant, name="merchant")
-app.add_typer(operator, name="operator")
+app.add_typer(operator_app, name="operator")
 app.add_typer(ledger, name="ledger")
 app.add_typer(history, name="history")
 app.add_typer(keys, name="keys")
@@ -117,25 +117,25 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def migrate(data_dir: DataDir = None) -> None:
+def migrate(data_dir: DataDir = None, operator: Operator = None) -> None:
     """Bring the database to the newest schema.
 
     Example: DATABASE_URL=postgresql://localhost/corridor corridor migrate
     """
     from api.cli import database as command
 
-    raise typer.Exit(command.migrate(_given(data_dir)))
+    raise typer.Exit(command.migrate(_given(data_dir, operator)))
 
 
 @app.command()
-def resume(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def resume(data_dir: DataDir = None, operator: Operator = None, as_json: AsJson = False) -> None:
     """Start every unfinished payment and refund that has no running workflow, from the database.
 
     For the day Temporal's store is lost. Example: corridor resume --json
     """
     from api.cli import resume as command
 
-    raise typer.Exit(command.run(_given(data_dir), as_json=as_json))
+    raise typer.Exit(command.run(_given(data_dir, operator), as_json=as_json))
 
 
 @app.command()
@@ -181,6 +181,7 @@ def merchant_create(
     country: Annotated[str, typer.Option(help="Two letters, where the merchant is settled.")],
     settle: Annotated[str, typer.Option(help="ISO 4217 currency the merchant is settled in.")],
     data_dir: DataDir = None,
+    operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a merchant and its secret API key, shown once.
@@ -189,18 +190,36 @@ def merchant_create(
     """
     from api.cli import merchant as command
 
-    raise typer.Exit(command.create(_given(data_dir), name, country, settle, as_json=as_json))
+    raise typer.Exit(command.create(_given(data_dir, operator), name, country, settle, as_json=as_json))
 
 
-@operator.command("create")
-def operator_create(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+@operator_app.command("create")
+def operator_create(data_dir: DataDir = None, operator: Operator = None, as_json: AsJson = False) -> None:
     """Make an operator's API key: it reads and decides reviews of every merchant.
 
     Example: corridor operator create --json
     """
     from api.cli import merchant as command
 
-    raise typer.Exit(command.create_operator(_given(data_dir), as_json=as_json))
+    raise typer.Exit(command.create_operator(_given(data_dir, operator), as_json=as_json))
+
+
+@operator_app.command("log")
+def operator_log(
+    since: Annotated[
+        str | None, typer.Option(help="Only acts begun since then: 2026-11-01, 24h, 7d; default: all.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what operators did: who, when, what, and how it ended; an act without an end died under way.
+
+    Example: corridor operator log --since 7d --json
+    """
+    from api.cli import acts
+    from api.cli.history import moment_of
+
+    raise typer.Exit(acts.log(_given(data_dir), moment_of(since), as_json=as_json))
 
 
 @ledger.command("verify")
@@ -225,6 +244,7 @@ def ledger_rebuild(
     ] = None,
     compare: Annotated[bool, typer.Option(help="Hold it against the live database.")] = True,
     data_dir: DataDir = None,
+    operator: Operator = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the ledger and the read models again from histories alone, and name every row that differs.
@@ -234,7 +254,7 @@ def ledger_rebuild(
     from api.cli import rebuild as command
 
     wanted = command.Wanted(archive, into, compares=compare)
-    raise typer.Exit(command.run(_given(data_dir), wanted, as_json=as_json))
+    raise typer.Exit(command.run(_given(data_dir, operator), wanted, as_json=as_json))
 
 
 @deploy.command("status")
@@ -255,6 +275,7 @@ def deploy_promote(
         bool, typer.Option("--force", help="Skip the replay, and missing workers of a queue.")
     ] = False,
     data_dir: DataDir = None,
+    operator: Operator = None,
 ) -> None:
     """Let new payments begin on a build; replays first what would go over to it in flight.
 
@@ -262,7 +283,7 @@ def deploy_promote(
     """
     from api.cli import deploy as command
 
-    raise typer.Exit(command.promote(_given(data_dir), build, force=force))
+    raise typer.Exit(command.promote(_given(data_dir, operator), build, force=force))
 
 
 @deploy.command("adopt")
@@ -270,6 +291,7 @@ def deploy_adopt(
     from_build: Annotated[str, typer.Argument(help="The build whose workers are gone.")],
     force: Annotated[bool, typer.Option("--force", help="Although its workers were seen lately.")] = False,
     data_dir: DataDir = None,
+    operator: Operator = None,
 ) -> None:
     """Move payments pinned to a build that is gone to this one, if their histories replay on it.
 
@@ -277,18 +299,18 @@ def deploy_adopt(
     """
     from api.cli import deploy as command
 
-    raise typer.Exit(command.adopt(_given(data_dir), from_build, force=force))
+    raise typer.Exit(command.adopt(_given(data_dir, operator), from_build, force=force))
 
 
 @keys.command("new")
-def keys_new(data_dir: DataDir = None) -> None:
+def keys_new(data_dir: DataDir = None, operator: Operator = None) -> None:
     """Add a key to the ring and seal with it from now on; older keys still open what they sealed.
 
     Example: corridor keys new --data-dir ./var
     """
     from api.cli import key_ring as command
 
-    raise typer.Exit(command.rotate(_given(data_dir)))
+    raise typer.Exit(command.rotate(_given(data_dir, operator)))
 
 
 history.command("export")(history_commands.export)

@@ -8,13 +8,16 @@ from sqlalchemy import Connection
 
 from api import credentials
 from api.cli import output
+from api.cli.acts import on_record
 from api.cli.exit_codes import ExitCode
+from api.cli.installation import database_of
 from corridor.domain.currency import is_currency
+from corridor.domain.failure import broken
 from corridor.domain.ids import Prefix, new_id
 from corridor.runtime import settings
 from corridor.runtime.settings import Settings
 from corridor.storage import merchants
-from corridor.storage.database import Database, DatabaseUnavailable
+from corridor.storage.database import DatabaseUnavailable
 
 
 def create(
@@ -54,11 +57,22 @@ def _issue(loaded: Settings, merchant: merchants.NewMerchant | None, *, as_json:
 
 
 async def _store(loaded: Settings, merchant: merchants.NewMerchant | None) -> str:
-    database = Database(loaded.database)
+    database = database_of(loaded)
+    command = "operator create" if merchant is None else "merchant create"
+    words = {} if merchant is None else merchant.model_dump(exclude_none=True)
     try:
-        return await database.write(_write, loaded, merchant, datetime.now(UTC))
+        async with on_record(database, loaded, command, words) as act:
+            key = await database.write(_write, loaded, merchant, datetime.now(UTC))
+            act.result = {"api_key": _id_of(key)}
+            return key
     finally:
         await database.close()
+
+
+def _id_of(key: str) -> str:
+    """Of the key that was just made, what may be told to everybody."""
+    credential = credentials.read(key)
+    return broken("a new key can be read") if credential is None else credential.key_id
 
 
 def _write(

@@ -7,8 +7,15 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Default: CORRIDOR_DATA_DIR, else ./var.")]
+Operator = Annotated[
+    str | None,
+    typer.Option(
+        "--operator", help="Who gives this command, for the record; default: CORRIDOR_OPERATOR, else you."
+    ),
+]
 
 
-def given(data_dir: Path | None) -> dict[str, Path]:
+def given(data_dir: Path | None, operator: str | None = None) -> dict[str, object]:
     """What was given, as settings."""
-    return {} if data_dir is None else {"data_dir": data_dir}
+    named = {"data_dir": data_dir, "operator": operator}
+    return {name: value for name, value in named.items() if value is not None}

@@ -7,16 +7,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import make_url
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from api.cli import history, output
+from api.cli.acts import on_record
 from api.cli.exit_codes import ExitCode
 from corridor.runtime import client, keys, settings
 from corridor.runtime.converter import make_converter
 from corridor.runtime.histories import Run, from_directory, from_server, of_workflows
 from corridor.runtime.settings import Settings
 from corridor.storage.database import Database, DatabaseUnavailable
+from corridor.storage.migrate import upgrade_async
 from workers import wiring
 from workers.histories.archive import ArchiveDamaged, is_archive
 from workers.rebuild import rebuild
@@ -67,19 +70,32 @@ def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCo
 async def _rebuild(loaded: Settings, wanted: Wanted, url: str) -> Rebuilt:
     wired, target = wiring.build(loaded), Database(url)
     try:
-        rebuilt = Rebuilt(Books())
-        if wanted.archive is None:
-            await _from_temporal(await client.connect(loaded), rebuilt, wired, wanted)
-        else:
-            converter = make_converter(keys.load(loaded), client.namespace(loaded))
-            await rebuild.fold(_archived(loaded, wanted.archive), converter, rebuilt)
-        await rebuild.write(rebuilt, target, wired.edge.providers)
-        if wanted.compares:
-            await rebuild.beside_live(rebuilt, target, wired.edge.database)
-        return rebuilt
+        if wanted.into is None:
+            return await _made(loaded, wanted, wired, target)
+        # Recorded where it writes: the database that is made here may be the one payments go on from.
+        await upgrade_async(url)
+        words = {"from": str(wanted.archive or "Temporal"), "into": make_url(url).render_as_string()}
+        async with on_record(target, loaded, "ledger rebuild", words) as act:
+            rebuilt = await _made(loaded, wanted, wired, target)
+            act.result = {"payments": len(rebuilt.books.payments), "postings": len(rebuilt.books.postings)}
+            act.ended(ExitCode.OK if rebuilt.holds else ExitCode.FAILURE)
+            return rebuilt
     finally:
         await target.close()
         await wired.close()
+
+
+async def _made(loaded: Settings, wanted: Wanted, wired: Wiring, target: Database) -> Rebuilt:
+    rebuilt = Rebuilt(Books())
+    if wanted.archive is None:
+        await _from_temporal(await client.connect(loaded), rebuilt, wired, wanted)
+    else:
+        converter = make_converter(keys.load(loaded), client.namespace(loaded))
+        await rebuild.fold(_archived(loaded, wanted.archive), converter, rebuilt)
+    await rebuild.write(rebuilt, target, wired.edge.providers)
+    if wanted.compares:
+        await rebuild.beside_live(rebuilt, target, wired.edge.database)
+    return rebuilt
 
 
 async def _from_temporal(connected: Client, rebuilt: Rebuilt, wired: Wiring, wanted: Wanted) -> None:

@@ -5,12 +5,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from temporalio.service import RPCError
 
 from api.cli import output
+from api.cli.acts import on_record
 from api.cli.exit_codes import ExitCode
 from api.cli.history import open_archive
 from corridor.runtime import client as temporal_client
@@ -21,19 +22,35 @@ from workers import wiring
 from workers.histories.archive import ArchiveDamaged
 from workers.rebuild.compare import NOT_DERIVABLE
 from workers.restore.check import Check
+from workers.restore.fence import POLLS_WITHIN, StillWorking, require_nobody
 from workers.restore.gaps import Findings
+from workers.wiring import Wiring
 
 SHOWN = 40
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the operator asked for. `archive`: also histories exported there, which the server has not any more."""
+    """What the operator asked for. `archive`: also histories exported there, which the server has not any more.
+
+    `is_forced`: repair although workers or the API seem to be at work; one killed a moment ago seems so too.
+    """
 
     is_repair: bool
     since: datetime | None = None
     query: str = ""
     archive: Path | None = None
+    is_forced: bool = False
+
+    def words(self) -> dict[str, object]:
+        """For the record of operators' acts."""
+        return {
+            "repair": self.is_repair,
+            "force": self.is_forced,
+            "since": None if self.since is None else self.since.isoformat(),
+            "query": self.query,
+            "archive": None if self.archive is None else str(self.archive),
+        }
 
 
 def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCode:
@@ -43,6 +60,12 @@ def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCo
     except DatabaseUnavailable as error:
         output.talk(f"corridor: the database cannot be reached: {error}; nothing was compared")
         return ExitCode.UNAVAILABLE
+    except StillWorking as working:
+        output.talk(
+            f"corridor: still at work: {working}; nothing was changed. Stop them first (one that was stopped is"
+            f" forgotten after {POLLS_WITHIN.seconds} s), or give --force if you know that they are gone"
+        )
+        return ExitCode.CONFLICT
     except ArchiveDamaged as damaged:
         output.talk(
             f"corridor: the archive is damaged: {damaged}; what was found before is repaired, run again"
@@ -57,15 +80,31 @@ def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCo
 
 
 async def check(loaded: Settings, wanted: Wanted) -> Findings:
-    """One run against the installation that these settings describe."""
+    """One run against the installation that these settings describe; a repair is on the record of operators' acts.
+
+    Raises `StillWorking`, before anything is done.
+    """
     wired = wiring.build(loaded)
     try:
-        client = await temporal_client.connect(loaded)
-        archive = None if wanted.archive is None else open_archive(loaded, wanted.archive)
-        asked = Check(wired.edge, client, wanted.since, wanted.query, archive)
-        return await asked.run(is_repair=wanted.is_repair)
+        if not wanted.is_repair:
+            return await _check(loaded, wanted, wired)
+        async with on_record(wired.edge.database, loaded, "restore-check", wanted.words()) as act:
+            findings = await _check(loaded, wanted, wired)
+            act.result = {"provable": len(findings.provable), "left": len(findings.left)}
+            act.result["repaired"] = findings.repaired
+            return findings
     finally:
         await wired.close()
+
+
+async def _check(loaded: Settings, wanted: Wanted, wired: Wiring) -> Findings:
+    client = await temporal_client.connect(loaded)
+    if wanted.is_repair and not wanted.is_forced:
+        providers, now = wired.edge.providers.names, datetime.now(UTC)
+        await require_nobody(client, providers, loaded.api_address, now)
+    archive = None if wanted.archive is None else open_archive(loaded, wanted.archive)
+    asked = Check(wired.edge, client, wanted.since, wanted.query, archive)
+    return await asked.run(is_repair=wanted.is_repair)
 
 
 def document(findings: Findings) -> dict[str, object]:

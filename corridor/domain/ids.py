@@ -27,6 +27,7 @@ class Prefix(StrEnum):
     POSTING = "pst"
     SETTLEMENT = "stl"
     PROVIDER_EVENT = "pev"
+    OPERATOR_ACT = "act"
 
 
 def new_id(prefix: Prefix, now: datetime, entropy: bytes | None = None) -> str:

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     debug: bool = False
     data_dir: Path = Path("var")
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
+    operator: str | None = Field(
+        None, pattern=r"^[^\x00-\x1f\x7f]{1,128}$", description="who gives commands; None: user@host"
+    )
 
     host: str = "127.0.0.1"
     api_port: int = Field(8080, ge=1, le=65535)

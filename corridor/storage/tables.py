@@ -244,6 +244,19 @@ reviews = Table(
     Index("ix_reviews_open", "status", "created_at"),
 )
 
+operator_acts = Table(
+    "operator_acts",
+    metadata,
+    identifier(),
+    moment("at"),
+    Column("who", String(128), nullable=False, comment="an operator's name, user@host, or the id of a key"),
+    Column("command", String(64), nullable=False),
+    Column("words", JSON, nullable=False, comment="what it was given; never a secret"),
+    Column("outcome", String(64), comment="null: begun, and nobody wrote how it ended"),
+    Column("result", JSON, nullable=False, comment="what it made or moved; never a secret"),
+    moment("finished_at", nullable=True),
+)
+
 risk_decisions = Table(
     "risk_decisions",
     metadata,

@@ -122,8 +122,8 @@ async def test_a_change_that_no_history_reaches_needs_a_history_or_a_reason(
 ) -> None:
     tree = changed(
         "workflows/payment.py",
-        "if await self._voided(retry_seconds=()):",
-        "if not await self._voided(retry_seconds=()):",
+        "if await voided(self.state, self.hints, retry_seconds=()):",
+        "if not await voided(self.state, self.hints, retry_seconds=()):",
     )
     after = await fingerprint.taken(HISTORIES, tree)
     found = compare(here, after)
@@ -140,11 +140,9 @@ async def test_a_change_that_no_history_reaches_needs_a_history_or_a_reason(
 
 
 async def test_a_changed_constant_needs_a_reason(here: Fingerprint, changed: Changed) -> None:
-    tree = changed(
-        "workflows/payment.py", "UNDO_RETRY_SECONDS = (5, 60, 300)", "UNDO_RETRY_SECONDS = (5, 60)"
-    )
+    tree = changed("workflows/undo.py", "UNDO_RETRY_SECONDS = (5, 60, 300)", "UNDO_RETRY_SECONDS = (5, 60)")
     (said,) = compare(here, await fingerprint.taken(HISTORIES, tree)).unvouched
-    assert said.startswith("workflows.payment:<constants>: changed")
+    assert said.startswith("workflows.undo:<constants>: changed")
 
 
 async def test_comments_docstrings_and_layout_change_neither_fingerprint_nor_build_id(
@@ -152,8 +150,8 @@ async def test_comments_docstrings_and_layout_change_neither_fingerprint_nor_bui
 ) -> None:
     tree = changed(
         "workflows/payment.py",
-        "    async def _undo_again(self) -> None:\n        if await self._voided(retry_seconds=()):",
-        "    async def _undo_again(self,) -> None:  # once more\n        if await self._voided( retry_seconds=() ):",
+        "    async def _undo_again(self) -> None:\n",
+        "    async def _undo_again(self,) -> None:  # once more\n",
     )
     assert not compare(here, await fingerprint.taken(HISTORIES, tree))
     assert build.source_digest(tree) == build.source_digest(SOURCE)
