@@ -20,6 +20,7 @@ import psutil
 
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 10.0
+CANNOT_START_SECONDS = 1.0
 STEADY_AFTER_SECONDS = 10.0
 TICK_SECONDS = 0.05
 MAX_EARLY_DEATHS = 3
@@ -168,7 +169,7 @@ class Supervisor:
                         self._look_after(child)
                     except OSError as error:  # a full disk, no more processes: it passes or is put right
                         self._say(f"{child.program.name} cannot be started: {error}; trying again")
-                        child.not_before = time.monotonic() + LONGEST_BACKOFF_SECONDS
+                        child.not_before = time.monotonic() + CANNOT_START_SECONDS
 
     def _look_after(self, child: _Child) -> None:
         now = time.monotonic()

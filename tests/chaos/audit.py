@@ -39,6 +39,8 @@ class Run:
     journal: Journal
     recovery: Recovery
     samples: Mapping[str, Sample]
+    answers: Mapping[str, int]
+    """How often the API answered with which status, before the audit."""
 
 
 async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
@@ -73,6 +75,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
         promises.events_keep_their_names(evidence.received, evidence.events),
         histories_replay(histories.replayed, evidence, run.stand.lost_with_temporal),
+        nothing_was_our_error(run.answers),
         watched(run.watch, run.journal.violations),
         recovered(run.recovery, run.plan.profile.recovers_within_seconds),
         leaks.nothing_grew(run.samples, leaks.sample(run.stand.pids())),
@@ -132,6 +135,12 @@ def nobody_was_surprised(street: Street) -> Proof:
     ]
     claim = "every order was answered, and only with what its state allows"
     return proof(claim, len(street.orders), "orders", [*surprises, *silent])
+
+
+def nothing_was_our_error(answers: Mapping[str, int]) -> Proof:
+    """What is away or busy is said with 503 and Retry-After; 500 means that nobody had thought of it."""
+    errors = [f"{count} answers were {status}" for status, count in answers.items() if status in ("500", "502")]
+    return proof("no answer was an error of ours", sum(answers.values()), "answers", errors)
 
 
 def watched(watch: Watch, violations: Sequence[str]) -> Proof:

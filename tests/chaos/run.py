@@ -49,7 +49,7 @@ async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Recor
     for surprise in clerk.surprises:
         journal.violation(surprise)
     say("everything is quiet; comparing both sides' books and replaying every history")
-    run = Run(plan, stand, street, clerk, watch, journal, recovery, samples)
+    run = Run(plan, stand, street, clerk, watch, journal, recovery, samples, answers.by_status)
     by_provider = await provider.fired(stand.sandbox)
     proofs, evidence = await audit.judge(run)
     seconds["audit"] = time.monotonic() - clock
@@ -59,7 +59,8 @@ async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Recor
         journal.note("late", note=line)
     return Record(
         plan=plan, begun=begun, proofs=proofs, evidence=evidence, journal=journal, recovery=recovery,
-        by_provider=by_provider, on_the_wire=stand.network.fired(), answers=answers.by_status, pressure=pressure.told(plan, answers, street.orders, ended), decisions=clerk.decided,
+        by_provider=by_provider, on_the_wire=stand.network.fired(), answers=answers.by_status,
+        pressure=pressure.told(plan, answers, street.orders, ended), decisions=clerk.decided,
         skipped=stand.skipped(), load=os.getloadavg()[2], seconds=seconds,
     )  # fmt: skip
 

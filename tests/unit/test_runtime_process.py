@@ -77,6 +77,21 @@ def test_a_child_killed_by_somebody_else_comes_back(supervisor: Supervisor, tmp_
     _eventually(lambda: supervisor.pid("child") not in (None, first))
 
 
+def test_children_come_back_although_one_could_not_be_started_for_a_while(
+    supervisor: Supervisor, tmp_path: Path, said: list[str]
+) -> None:
+    """A full disk refuses the log of a new process; the thread that starts them must outlive that."""
+    first = _started(supervisor, _program(tmp_path))
+    logs = tmp_path / "logs"
+    logs.rename(tmp_path / "elsewhere")
+    logs.touch()
+    supervisor.kill("child")
+    _eventually(lambda: any("cannot be started" in line for line in said))
+    logs.unlink()
+    supervisor.wait_ready(["child"], 10)
+    assert supervisor.pid("child") not in (None, first)
+
+
 def test_restart_returns_when_the_successor_is_ready(supervisor: Supervisor, tmp_path: Path) -> None:
     first = _started(supervisor, _program(tmp_path))
     supervisor.restart("child")
