@@ -22,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Read at the command line, e.g. `make test PYTEST="-k refund -x"`.
 PYTEST ?=
 # More than two cores have work for: much of a test is waiting for servers and timers.
-JOBS ?= 3
+JOBS ?= 4
 
 help:
 	@sed -n 's/^#   //p' Makefile

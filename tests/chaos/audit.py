@@ -139,7 +139,9 @@ def nobody_was_surprised(street: Street) -> Proof:
 
 def nothing_was_our_error(answers: Mapping[str, int]) -> Proof:
     """What is away or busy is said with 503 and Retry-After; 500 means that nobody had thought of it."""
-    errors = [f"{count} answers were {status}" for status, count in answers.items() if status in ("500", "502")]
+    errors = [
+        f"{count} answers were {status}" for status, count in answers.items() if status in ("500", "502")
+    ]
     return proof("no answer was an error of ours", sum(answers.values()), "answers", errors)
 
 

@@ -49,6 +49,7 @@ metrics.reviews_waiting(1, 60)
 metrics.compensation_retried("capture")
 metrics.webhook_received(1, "stripe")
 metrics.webhook_delivered("delivered")
+metrics.history_export_lag(lambda: 60.0)
 for port in (loaded.metrics_port, loaded.temporal_metrics_port):
     print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
 running.close()

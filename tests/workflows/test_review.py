@@ -12,7 +12,7 @@ from corridor.domain.money import Money
 from corridor.domain.payment import CaptureMethod, StatusReason
 from corridor.storage import reviews
 from tests.workflows.world import World
-from workflows.payment import PaymentWorkflow
+from workflows import undo
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -60,7 +60,7 @@ async def test_a_double_click_on_approve_does_not_cancel_what_it_approved(here: 
 
 
 async def test_a_person_has_a_stuck_void_made_again(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PaymentWorkflow._voided, "__defaults__", ((),))
+    monkeypatch.setattr(undo.voided, "__defaults__", ((),))
     payment = await here.authorize()
     here.without_keys()
     await here.plant("reset_before_effect", "payment_intents.cancel")
