@@ -109,7 +109,7 @@ class Performer:
         copy, copied_at = await restore.take(self.stand, next(self._numbers))
         await asyncio.sleep(after_seconds)
         async with self.turns.alone():
-            gone = await restore.put_back(self.stand, self.watch, copy, copied_at, self._said)
+            gone = await restore.put_back(self.stand, self.watch, copy, copied_at)
         return True, str(gone)
 
     async def _failover(self, act: Act) -> tuple[bool, str]:
@@ -122,9 +122,6 @@ class Performer:
         except Acknowledged as lost:
             self.journal.violation(str(lost))
             return True, str(lost)
-
-    def _said(self, text: str) -> None:
-        self.journal.note("operator", note=text)
 
     async def _at_the_door(self, act: Act) -> tuple[bool, str]:
         """Until the API has judged it: while it is down, nothing was tested."""
