@@ -50,6 +50,7 @@ class ReviewSteps:
         review = reviews.get(
             connection, wanted.review_id
         )  # under the lock: evidence may just have answered it
+        decided_at = now if review.status == "open" else review.decided_at
         if review.status == "open":
             reviews.decide(connection, review.id, wanted.decision, wanted.decided_by, wanted.note, now)
         executed = None
@@ -73,7 +74,7 @@ class ReviewSteps:
             sequence=payment.sequence,
             executed=executed,
             effect_key=wanted.effect_key,
-            at=now,
+            at=decided_at,
             stands=_stands(connection, payment.id, review.object_id),
         )
 

@@ -5,7 +5,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from temporalio.service import RPCError
@@ -27,6 +27,7 @@ from workers.restore.gaps import Findings
 from workers.wiring import Wiring
 
 SHOWN = 40
+LIST_SETTLES_WITHIN = timedelta(seconds=20)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ async def _check(loaded: Settings, wanted: Wanted, wired: Wiring) -> Findings:
         providers, now = wired.edge.providers.names, datetime.now(UTC)
         await require_nobody(client, providers, loaded.api_address, now)
     archive = None if wanted.archive is None else open_archive(loaded, wanted.archive)
-    asked = Check(wired.edge, client, wanted.since, wanted.query, archive)
+    asked = Check(wired.edge, client, wanted.since, wanted.query, archive, LIST_SETTLES_WITHIN)
     return await asked.run(is_repair=wanted.is_repair)
 
 

@@ -59,7 +59,7 @@ class Profile:
             failovers=share(self.failovers),
             terminations=share(self.terminations),
             resets=share(self.resets),
-            temporal_losses=share(self.temporal_losses),
+            temporal_losses=share(self.temporal_losses) if self.temporal_losses else 0,
             rollouts=share(self.rollouts),
             restores=share(self.restores) if self.restores else 0,
         )

@@ -95,9 +95,20 @@ async def test_what_was_told_before_and_is_otherwise_since_is_a_violation(
 
 async def test_a_recovery_that_leaves_something_over_is_a_violation(database: Database) -> None:
     violations: list[str] = []
-    gap = Gap(GapKind.DIVERGED, "pay_1", "two stories", "look")
+    gap = Gap(GapKind.NO_HISTORY, "pay_1", "nobody knows of it", "look")
     Watch(database, violations.append).went_back(back(left=(gap,), second=(gap,)))
     assert len(violations) == 2
+
+
+async def test_what_a_person_was_told_of_is_no_violation_and_not_owed(database: Database) -> None:
+    """A step was committed and its answer lost: no history can make it again, and the command says so."""
+    violations: list[str] = []
+    gap = Gap(GapKind.DIVERGED, "pay_1", "two stories", "look")
+    watch = Watch(database, violations.append)
+    watch._seen = {("pay_1", 2): ("evt_2", "captured"), ("pay_2", 1): ("evt_3", "processing")}
+    watch.went_back(back(left=(gap,), second=(gap,)))
+    assert violations == []
+    assert set(watch._owed) == {("pay_2", 1)}
     assert all("pay_1" in it for it in violations)
 
 

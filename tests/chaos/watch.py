@@ -19,6 +19,7 @@ from corridor.ledger.chart import NEVER_IN_DEBIT, kind_of
 from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.ledger_tables import account_balances, accounts, entries
 from corridor.storage.tables import event_positions, events
+from workers.restore.gaps import GapKind
 
 LOOK_SECONDS = 2.0
 
@@ -38,15 +39,25 @@ class WentBack:
 
     def __str__(self) -> str:
         gaps = ", ".join(f"{count} {name}" for name, count in self.recovered.counts.items()) or "no gap"
+        gaps += f"; with a person: {', '.join(sorted(self.with_a_person)) or 'none'}"
         age = (self.struck_at - self.copied_at).total_seconds()
         return f"the database came back {age:.0f} s older, {self.seconds_down:.0f} s out of service; repaired: {gaps}"
 
     def troubles(self) -> list[str]:
-        """What the recovery left over: as in the drill, that must be nothing."""
+        """What the recovery left over, but for what it told a person of; in the drill even that must be nothing."""
         second = self.recovered.second_run or ()
-        return [f"after the restore a person is needed: {gap}" for gap in self.recovered.left] + [
-            f"after the repair a second restore-check still finds: {gap}" for gap in second
-        ]
+        told = [f"after the restore a person is needed: {gap}" for gap in self.recovered.left]
+        told += [f"after the repair a second restore-check still finds: {gap}" for gap in second]
+        gaps = (*self.recovered.left, *second)
+        return [it for it, gap in zip(told, gaps, strict=True) if gap.object_id not in self.with_a_person]
+
+    @property
+    def with_a_person(self) -> frozenset[str]:
+        """Objects a step of which was committed and never told to any history, before the copy's time was over.
+
+        The command lists them and stops their workflows; `corridor resume` goes on from the database, looking first.
+        """
+        return frozenset(gap.object_id for gap in self.recovered.left if gap.kind is GapKind.DIVERGED)
 
 
 @dataclass
@@ -101,7 +112,7 @@ class Watch:
         self.returns.append(gone)
         for trouble in gone.troubles():
             self.violation(trouble)
-        self._owed |= self._seen
+        self._owed |= {it: told for it, told in self._seen.items() if it[0] not in gone.with_a_person}
         self._position, self._status = 0, {}
 
     def _follow(self, row: Seen) -> None:

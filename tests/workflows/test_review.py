@@ -6,7 +6,7 @@ import pytest
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.testing import ActivityEnvironment
 
-from activities.contracts import OpenReviewIn
+from activities.contracts import DecideReviewIn, OpenReviewIn
 from activities.review_steps import ReviewSteps
 from corridor.domain.money import Money
 from corridor.domain.payment import CaptureMethod, StatusReason
@@ -57,6 +57,19 @@ async def test_a_double_click_on_approve_does_not_cancel_what_it_approved(here: 
     await asyncio.sleep(1)
     assert (await here.payment(payment.id)).status == "authorized"
     assert any(isinstance(answer, dict) and answer["refused"] is None for answer in answers)
+
+
+async def test_a_decision_that_is_recorded_again_keeps_its_moment(here: World) -> None:
+    """The first attempt's answer may be lost: what histories tell of the decision is what the database holds."""
+    payment = await here.pay(amount=LARGE)
+    review = await here.review(payment.id)
+    wanted = DecideReviewIn(review_id=review.id, decision="approve", decided_by="ana", note="known buyer")
+    decide = ReviewSteps(here.wired.edge).decide
+    first = await ActivityEnvironment().run(decide, wanted)
+    await asyncio.sleep(0.05)
+    again = await ActivityEnvironment().run(decide, wanted)
+    assert again.at == first.at == (await here.database.read(reviews.get, review.id)).decided_at
+    assert again.stands == first.stands
 
 
 async def test_a_person_has_a_stuck_void_made_again(here: World, monkeypatch: pytest.MonkeyPatch) -> None:

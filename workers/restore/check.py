@@ -7,6 +7,7 @@ so what the check lists is exactly what the repair does. Nothing is sent to a pr
 The histories' workflows that still run need no restart afterwards: a repaired database is where they left it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +34,8 @@ from workers.restore.picture import look
 from workers.restore.repair import Family, repair
 from workflows import names
 
+STANDS_STILL = 4
+"""Equal counts of the workflows, a second apart, after which the list counts as whole."""
 MARGIN = timedelta(minutes=10)
 """Clocks and visibility may be this far behind what the newest event of the database says."""
 LATEST_EVENTS = 200
@@ -69,6 +72,8 @@ class Check:
     """A visibility query that narrows which workflows are read; empty: all."""
     archive: Archive | None = None
     """Exported histories, for runs the server does not have any more."""
+    settles_within: timedelta = timedelta()
+    """How long to wait for the server's list of workflows, which it writes behind them, to stand still."""
 
     @property
     def database(self) -> Database:
@@ -80,6 +85,7 @@ class Check:
         Raises `DatabaseUnavailable`, `RPCError`.
         """
         findings = Findings(repaired=is_repair)
+        await self._list_is_whole()
         since = self.since or await self.database.read(newest_surely_known)
         imports = Imports()
         families = await self._read_families(since, findings, imports)
@@ -92,6 +98,15 @@ class Check:
         findings.gaps += await deliveries.catch_up(self.database, delivered, is_repair)
         findings.gaps += [gap async for gap in self._strangers(since, families)]
         return findings
+
+    async def _list_is_whole(self) -> None:
+        """A server that was killed with the rest lists its newest workflows seconds after it is back."""
+        deadline, counts = self.edge.now() + self.settles_within, list[int]()
+        while self.edge.now() < deadline and (
+            len(counts) < STANDS_STILL or len(set(counts[-STANDS_STILL:])) > 1
+        ):
+            counts.append((await self.client.count_workflows(self.query or None)).count)
+            await asyncio.sleep(1)
 
     # --- what the histories say ------------------------------------------------------------------------------------
 
