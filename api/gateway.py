@@ -53,6 +53,8 @@ _OUT_OF_REACH = frozenset(
         RPCStatusCode.CANCELLED,
         RPCStatusCode.RESOURCE_EXHAUSTED,
         RPCStatusCode.ABORTED,
+        # What the client library says of a connection that broke under the call ("transport error").
+        RPCStatusCode.UNKNOWN,
         # A workflow whose task fails takes no update until a fixed build is deployed; it is not lost.
         RPCStatusCode.FAILED_PRECONDITION,
     }

@@ -18,6 +18,7 @@ _PASSES = frozenset(
         RPCStatusCode.ABORTED,
         RPCStatusCode.CANCELLED,
         RPCStatusCode.INTERNAL,
+        RPCStatusCode.UNKNOWN,
     }
 )
 

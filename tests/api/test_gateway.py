@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from temporalio import workflow
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -151,6 +152,22 @@ async def test_command_without_a_worker_may_not_have_arrived(live: Live) -> None
     await live.gateway.start_payment(row, 0.3)
     with pytest.raises(TemporalUnavailable):
         await live.command(row, names.CANCEL, "x1", 0.5)
+
+
+@pytest.mark.parametrize(
+    "status", [RPCStatusCode.UNKNOWN, RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED]
+)
+async def test_a_connection_that_breaks_under_a_command_may_have_delivered_it(
+    live: Live, status: RPCStatusCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """UNKNOWN is what the client library says of its own "transport error"."""
+
+    async def break_off(*_: object, **__: object) -> None:
+        raise RPCError("transport error", status, b"")
+
+    monkeypatch.setattr(WorkflowHandle, "start_update", break_off)
+    with pytest.raises(TemporalUnavailable):
+        await live.command(live.row(), names.CANCEL, "x1")
 
 
 async def test_a_process_that_leaves_waits_for_nobody(live: Live) -> None:

@@ -60,7 +60,7 @@ class Profile:
             terminations=share(self.terminations),
             resets=share(self.resets),
             temporal_losses=share(self.temporal_losses) if self.temporal_losses else 0,
-            rollouts=share(self.rollouts),
+            rollouts=share(self.rollouts) if self.rollouts else 0,
             restores=share(self.restores) if self.restores else 0,
         )
 
@@ -106,7 +106,7 @@ PROFILES: dict[str, Profile] = {
         terminations=24,
         resets=12,
         temporal_losses=0,
-        rollouts=1,
+        rollouts=0,
     ),
     "soak": Profile(
         name="soak",

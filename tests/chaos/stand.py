@@ -36,6 +36,8 @@ PAYOUT_SECONDS = 15
 ACTION_WINDOW_SECONDS = 20
 CONNECTIONS = 200
 REQUEST_SECONDS = 20.0
+PATIENCE_SECONDS = 600.0
+"""A shop that gives up leaves an authorised payment behind, which nobody will capture or cancel."""
 HEALS_WITHIN_SECONDS = 40.0
 RESTART_GRACE_SECONDS = 6.0
 
@@ -149,7 +151,10 @@ class Stand:
     async def open(self) -> None:
         """Merchants with keys, and webhook endpoints behind the edge to the receivers."""
         self.keys = await installation.seed(self.database, self.settings)
-        self.shops = {name: Shop(name, self.api, key) for name, key in self.keys.api_keys.items()}
+        self.shops = {
+            name: Shop(name, self.api, key, patience_seconds=PATIENCE_SECONDS)
+            for name, key in self.keys.api_keys.items()
+        }
         for operator in self.operators:
             operator.api_key = self.keys.operator
         receiver = f"http://{self.network.addresses['worker-merchant']}"

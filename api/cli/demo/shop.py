@@ -64,6 +64,8 @@ class Shop:
     http: httpx.AsyncClient
     api_key: str
     sent: dict[str, Sent] = field(default_factory=dict)
+    patience_seconds: float = GIVE_UP_SECONDS
+    """How long one request is repeated while there is no answer to it."""
 
     async def post(self, path: str, body: Json, key: str) -> Answer:
         """Send until there is an answer that is not "try the same again". Raises `NoAnswer`."""
@@ -83,7 +85,7 @@ class Shop:
     async def get(self, path: str, **query: str | int) -> Json:
         """Read, patiently. Raises `NoAnswer`."""
         begun = time.monotonic()
-        while time.monotonic() - begun < GIVE_UP_SECONDS:
+        while time.monotonic() - begun < self.patience_seconds:
             try:
                 answer = await self.http.get(path, params=query, headers=self._headers())
             except httpx.TransportError:
@@ -108,7 +110,7 @@ class Shop:
 
     async def _send(self, path: str, content: bytes, key: str) -> Answer:
         begun, sends = time.monotonic(), 0
-        while time.monotonic() - begun < GIVE_UP_SECONDS:
+        while time.monotonic() - begun < self.patience_seconds:
             sends += 1
             try:
                 answer = await self.http.post(path, content=content, headers=self._headers(key))

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 HTTP_EDGES = ("client-api", "worker-provider", "worker-2-provider", "provider-api", "worker-merchant")
 GRPC_EDGES = ("api-temporal", "worker-temporal", "worker-2-temporal")
 DATABASE_EDGES = ("api-database", "worker-database", "worker-2-database")
-MEETS_WITHIN_SECONDS = 20.0
+MEETS_WITHIN_SECONDS = 8.0
 LOOK_SECONDS = 0.2
 
 _SERVICE = "/temporal.api.workflowservice.v1.WorkflowService/"
