@@ -1,5 +1,6 @@
 """The judgement at the end: every invariant, with the provider's own books as the oracle."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -66,7 +67,11 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         promises.steps_are_declared(evidence.events),
         rates.conversions_are_as_locked(evidence, clocks_right_since(run.journal)),
         promises.decisions_are_on_record(
-            decisions(run.stand.operators), evidence.reviews, evidence.operators, evidence.acts
+            decisions(run.stand.operators),
+            evidence.reviews,
+            evidence.operators,
+            evidence.acts,
+            decisions_sent(run.stand.operators),
         ),
         acts_are_on_record(run.stand.desk.given, evidence.acts, run.watch.returns),
         proofs.nothing_is_left_open(evidence.payments, evidence.refunds),
@@ -101,6 +106,12 @@ def clocks_right_since(journal: Journal) -> datetime | None:
 
 def decisions(operators: Sequence[Shop]) -> list[Json]:
     return shop_proofs.decisions(it for operator in operators for it in operator.sent.values())
+
+
+def decisions_sent(operators: Sequence[Shop]) -> set[tuple[str, str | None]]:
+    """Review and decision of each click, whatever became of it."""
+    clicks = (it for operator in operators for it in operator.sent.values() if it.path.endswith(":decide"))
+    return {(it.path.split("/")[-1].partition(":")[0], json.loads(it.body)["decision"]) for it in clicks}
 
 
 def held_to(sent: Sequence[Sent], watch: Watch) -> list[Sent]:

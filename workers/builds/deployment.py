@@ -1,9 +1,10 @@
 """Which builds of our workers exist, which one new payments begin on, and what still needs an older one."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo, WorkerDeploymentVersion
 from temporalio.api.enums.v1 import RoutingConfigUpdateState, TaskQueueType, WorkerDeploymentVersionStatus
@@ -19,9 +20,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from workflows import names
 
+T = TypeVar("T")
+
 REGISTERED_WITHIN_SECONDS = 60.0
 """A version exists for the server from its workers' first poll, some 200 ms after they began."""
 SPREAD_WITHIN_SECONDS = 15.0
+BUSY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 POLL_SECONDS = 0.3
 """The server counts these questions, over all workers, against a limit of its own."""
 GONE_AFTER_SECONDS = 90.0
@@ -137,15 +141,14 @@ async def make_current(client: Client, build_id: str, *, whatever_is_missing: bo
     The server refuses (`RPCError`, FAILED_PRECONDITION) a build without workers on a queue that the current build
     serves and that is in use, unless told that this is meant.
     """
-    await client.workflow_service.set_worker_deployment_current_version(
-        SetWorkerDeploymentCurrentVersionRequest(
-            namespace=client.namespace,
-            deployment_name=names.DEPLOYMENT,
-            build_id=build_id,
-            identity=client.identity,
-            ignore_missing_task_queues=whatever_is_missing,
-        )
+    wanted = SetWorkerDeploymentCurrentVersionRequest(
+        namespace=client.namespace,
+        deployment_name=names.DEPLOYMENT,
+        build_id=build_id,
+        identity=client.identity,
+        ignore_missing_task_queues=whatever_is_missing,
     )
+    await _when_it_has_time(lambda: client.workflow_service.set_worker_deployment_current_version(wanted))
     for _ in range(round(SPREAD_WITHIN_SECONDS / POLL_SECONDS)):
         if not await _is_spreading(client):
             return True
@@ -162,7 +165,7 @@ async def _is_spreading(client: Client) -> bool:
 async def _described(client: Client) -> WorkerDeploymentInfo | None:
     request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=names.DEPLOYMENT)
     try:
-        answer = await client.workflow_service.describe_worker_deployment(request)
+        answer = await _when_it_has_time(lambda: client.workflow_service.describe_worker_deployment(request))
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
@@ -174,12 +177,26 @@ async def _queues(client: Client, build_id: str) -> set[str]:
     version = WorkerDeploymentVersion(deployment_name=names.DEPLOYMENT, build_id=build_id)
     request = DescribeWorkerDeploymentVersionRequest(namespace=client.namespace, deployment_version=version)
     try:
-        answer = await client.workflow_service.describe_worker_deployment_version(request)
+        answer = await _when_it_has_time(
+            lambda: client.workflow_service.describe_worker_deployment_version(request)
+        )
     except RPCError as error:
         if error.status in _NOT_YET:
             return set()
         raise
     return {queue.name for queue in answer.worker_deployment_version_info.task_queue_infos}
+
+
+async def _when_it_has_time(ask: Callable[[], Awaitable[T]]) -> T:
+    """The server limits questions to and changes of a deployment, over all its workers; it says so, and is asked again."""
+    for seconds in BUSY_PAUSES_SECONDS:
+        try:
+            return await ask()
+        except RPCError as error:
+            if "too many requests" not in error.message.lower():
+                raise
+        await asyncio.sleep(seconds)
+    return await ask()
 
 
 async def _polled(client: Client) -> dict[str, float]:

@@ -4,7 +4,7 @@ Pure, like the others: records in, counterexamples out.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from api.cli.audit.evidence import Acted, Decided, Effect, Movement, Paid, Received, Told
@@ -125,12 +125,14 @@ def decisions_are_on_record(
     reviews: Sequence[Decided],
     operators: Set[str],
     acts: Iterable[Acted],
+    sent: Container[tuple[str, str | None]] = (),
 ) -> Proof:
     """Who decided what, when and why stands in the review's row as the operator was told; and nobody else decided.
 
     Each decision is one act on the record of operators' acts, and each such act is one decision.
 
-    `told`: the body of each answer 200 to a decision. `operators`: ids of operators' keys.
+    `told`: the body of each answer 200 to a decision. `operators`: ids of operators' keys. `sent`: reviews and decisions
+    that were sent; the answer of one that was carried out may be lost with Temporal's store, and its repeat comes late.
     """
     rows = {review.id: review for review in reviews}
     answered: dict[str, set[tuple[Any, ...]]] = {}
@@ -150,7 +152,11 @@ def decisions_are_on_record(
             review.decision and review.decided_by and review.note and review.decided_at
         ):
             against.append(f"{review.id} was decided, and who, what, why or when is missing")
-        elif review.decided_by in operators and review.id not in answered:
+        elif (
+            review.decided_by in operators
+            and review.id not in answered
+            and (review.id, review.decision) not in sent
+        ):
             against.append(f"{review.id} says {review.decided_by} decided {review.decision}, who never did")
         elif review.decided_by not in (*operators, *BY_NOBODY, None):
             against.append(f"{review.id} was decided by {review.decided_by}, who is no operator")
