@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from asyncpg.exceptions import InterfaceError, OperatorInterventionError, PostgresConnectionError
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
@@ -26,6 +27,8 @@ BUSY_TIMEOUT_SECONDS = 15
 RETRIES = 8
 SQLITE_READERS = 4
 CONNECT_SECONDS = 10
+_DIED_WHILE_SET_UP = (InterfaceError, OperatorInterventionError, PostgresConnectionError)
+"""The driver's own errors, which SQLAlchemy lets through while it prepares a connection that was just made."""
 _TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}
 _WRONG_SERVER_SQLSTATES = {"57P01", "57P02", "57P03", "57P05", "25006"}
 """This server shuts down, recovers, is starting, ended the idle session, or is a standby and takes no writes: every
@@ -85,7 +88,7 @@ class Database:
                     if _is_out_of_reach(error):
                         raise DatabaseUnavailable(type(error.orig).__name__) from error
                     raise
-            except (OSError, PoolTimeout) as error:
+            except (OSError, PoolTimeout, *_DIED_WHILE_SET_UP) as error:
                 raise DatabaseUnavailable(type(error).__name__) from error
             # Jitter only spreads retries; it decides nothing.
             await asyncio.sleep(min(0.5, 0.005 * 2**attempt) * random.random())  # noqa: S311

@@ -80,7 +80,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
         promises.events_keep_their_names(evidence.received, evidence.events),
         histories_replay(histories.replayed, evidence, run.stand.lost_with_temporal),
-        nothing_was_our_error(run.answers),
+        nothing_was_our_error(run.answers, is_held=run.plan.profile.fails_on_our_error),
         watched(run.watch, run.journal.violations),
         recovered(run.recovery, run.plan.profile.recovers_within_seconds),
         leaks.nothing_grew(run.samples, leaks.sample(run.stand.pids())),
@@ -148,12 +148,15 @@ def nobody_was_surprised(street: Street) -> Proof:
     return proof(claim, len(street.orders), "orders", [*surprises, *silent])
 
 
-def nothing_was_our_error(answers: Mapping[str, int]) -> Proof:
+def nothing_was_our_error(answers: Mapping[str, int], *, is_held: bool) -> Proof:
     """What is away or busy is said with 503 and Retry-After; 500 means that nobody had thought of it."""
     errors = [
         f"{count} answers were {status}" for status, count in answers.items() if status in ("500", "502")
     ]
-    return proof("no answer was an error of ours", sum(answers.values()), "answers", errors)
+    claim = "no answer was an error of ours" if is_held else "answers that were errors of ours are noted"
+    return proof(
+        claim, sum(answers.values()), "answers", errors if is_held else [], [] if is_held else errors
+    )
 
 
 def watched(watch: Watch, violations: Sequence[str]) -> Proof:

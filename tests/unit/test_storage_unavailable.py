@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from asyncpg.exceptions import InterfaceError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -131,6 +132,19 @@ async def test_an_address_of_two_servers_finds_the_one_that_takes_writes(
         await database.write(_insert)
     standby.promote()
     assert await database.write(_insert) == standby.port
+    await database.close()
+
+
+async def test_a_connection_that_dies_while_it_is_set_up_is_out_of_reach(
+    pair: tuple[Postgres, Postgres], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def closed(*_: object, **__: object) -> None:
+        raise InterfaceError("connection is closed")
+
+    monkeypatch.setattr("asyncpg.connection.Connection.set_type_codec", closed)
+    database = Database(pair[0].url())
+    with pytest.raises(DatabaseUnavailable):
+        await database.read(_backend)
     await database.close()
 
 

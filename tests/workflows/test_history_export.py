@@ -56,7 +56,7 @@ async def test_a_continuous_export_tells_its_lag(here: World, archive: Archive) 
     passes = follow(here.client, archive, "b1", now, since, _A_MOMENT, timedelta(hours=1), reached)
     with archive.writing():
         lags = [done.lag_seconds async for done in _until(passes, lambda: bool(_of(archive, payment)))]
-    assert 0 < lags[-1] < 60
+    assert 0 < lags[-1] < 120
     assert reached.at is not None
     assert reached.lag_seconds(reached.at + timedelta(minutes=3)) == 180
     (line,) = [line for line in archive.lines() if line.object_id == payment]
