@@ -49,10 +49,7 @@ class ProviderSteps:
             return await self._edge.database.read(recording.as_recorded, effect.key)
         if not lock_holds:
             is_first = activity.info().attempt == 1 and effect.state == EffectState.DECLARED
-            is_alone = is_first and not wanted.may_be_under_way
-            return await self._instead_of_sending(
-                effect, provider, is_alone or _every_try_is_over(effect, provider, now)
-            )
+            return await self._instead_of_sending(effect, provider, is_first and not wanted.may_be_under_way)
         answer = await self._send(effect, provider)
         if self._may_repeat(effect, provider, answer):
             await self._edge.database.write(effects.add_look, effect.key, answer.evidence)
@@ -72,18 +69,17 @@ class ProviderSteps:
         margin = timedelta(seconds=plans.lock_margin_seconds(self._edge.providers[effect.provider]))
         return effect, is_wanted, now + margin <= effect.lock_expires_at
 
-    async def _instead_of_sending(
-        self, effect: Any, provider: PaymentProvider, one_look_proves: bool
-    ) -> Executed:
+    async def _instead_of_sending(self, effect: Any, provider: PaymentProvider, is_alone: bool) -> Executed:
         """The lock ran out. If an earlier try moved money inside it, that stands; else nothing was sent.
 
-        While an earlier try may be under way, not finding its effect proves nothing: the outcome stays unknown.
+        While an earlier try may be under way, not finding its effect proves nothing: the outcome stays unknown. How
+        long ago the lock ended must not decide that: the earlier try went by the clock of another worker.
         """
         found = await provider.look_up(_wanted(effect))
         if found.answer is not None:
             return await self._record(effect, found.answer)
         nothing = await self._edge.database.read(recording.as_recorded, effect.key)
-        outcome = Outcome.NOT_SENT if one_look_proves else nothing.outcome
+        outcome = Outcome.NOT_SENT if is_alone else nothing.outcome
         return nothing.model_copy(update={"outcome": outcome, "quote_expired": True})
 
     async def _send(self, effect: Any, provider: PaymentProvider) -> ProviderAnswer:
@@ -150,13 +146,6 @@ class ProviderSteps:
             absent = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=found.evidence)
             return await self._record(effect, absent)
         return await self._edge.database.write(_missed, effect.key, found.evidence)
-
-
-def _every_try_is_over(effect: Any, provider: PaymentProvider, now: datetime) -> bool:
-    """No try begins after its lock; a while later none can be running, and a consistent look-up shows what each did."""
-    contract = provider.contract
-    wait = timedelta(seconds=contract.longest_call_seconds + contract.lookup_lag_seconds)
-    return send_policy(contract).absence_is_proof and now >= effect.lock_expires_at + wait
 
 
 def _of_every_try(answer: ProviderAnswer) -> ProviderAnswer:

@@ -71,7 +71,7 @@ async def test_a_worker_killed_at_any_point_leaves_every_effect_made_once(
     opened, processes = here
     armed = [processes.worker([point], "kill") for point in IN_A_WORKER]
     await processes.all_ready()
-    await until_met(opened, lambda: not all(process.has_fired for process in armed))
+    await until_met(opened, lambda: [point for process in armed for point in process.left()])
     assert {await process.status() for process in armed} == {-SIGKILL}
     processes.worker()
     await processes.all_ready()
@@ -89,7 +89,7 @@ async def test_a_worker_frozen_past_every_timeout_wakes_up_to_work_that_is_done(
     armed = [processes.worker(points, f"pause:{PAUSE_SECONDS}") for points in shares]
     processes.worker()
     await processes.all_ready()
-    await until_met(opened, lambda: not all(process.has_fired for process in armed))
+    await until_met(opened, lambda: [point for process in armed for point in process.left()])
     await asyncio.sleep(PAUSE_SECONDS)  # the last to freeze is awake again, and has said what it had to say
     await everything_ends(opened)
 
@@ -100,7 +100,7 @@ async def test_a_step_that_fails_at_any_point_is_taken_again(here: tuple[World, 
     opened, processes = here
     armed = processes.worker(IN_A_WORKER, "raise")
     await processes.all_ready()
-    await until_met(opened, lambda: not armed.has_fired)
+    await until_met(opened, armed.left)
     await everything_ends(opened)
 
 

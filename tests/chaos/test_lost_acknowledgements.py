@@ -155,7 +155,7 @@ async def test_no_lost_acknowledgement_makes_an_effect_twice_or_loses_a_payment(
         while [
             lost for lost in waiting if here.ways.is_waiting(lost)
         ]:  # each is asked: asking plants it again
-            await go_round(here.world)
+            await go_round(here.world, rounds)
             rounds += 1
             await asyncio.sleep(1)
     await everything_ends(here.world)

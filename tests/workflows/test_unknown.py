@@ -1,6 +1,7 @@
 """Outcomes nobody told us: found by look-up, proven absent, or a person's to decide; never guessed, never doubled."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Connection, select
@@ -92,6 +93,22 @@ async def test_a_lock_that_runs_out_while_a_call_is_under_way_keeps_its_rate(her
     assert payment.status == "captured"
     assert await here.effects(payment.id) == [("sale:1", "approved")]
     assert await here.database.read(_quotes) == [payment.quote_id]
+
+
+@pytest.mark.slow
+async def test_a_worker_whose_clock_is_ahead_takes_no_running_call_for_absent(here: World) -> None:
+    """By its clock the lock ran out an hour ago; by the provider's the first call goes on, and takes the money."""
+    here.stripe.promises = here.stripe.promises.model_copy(update={"longest_call_seconds": 12})
+    await here.plant("latency", milliseconds=9_000)
+    payment_id = await here.accept(slippage_policy="reject")
+    starting = asyncio.create_task(here.start(payment_id))
+    while not await here.fired():
+        await asyncio.sleep(0.1)
+    object.__setattr__(here.wired.edge, "now", lambda: datetime.now(UTC) + timedelta(hours=1))
+    await starting
+    await asyncio.sleep(8)  # by now the first call is through
+    assert await here.effects(payment_id) == [("sale:1", "approved")]
+    assert (await here.payment(payment_id)).status == "captured"
 
 
 @pytest.mark.slow

@@ -40,9 +40,9 @@ class Process:
     forked: ForkServerProcess = field(repr=False)
     url: str = ""
 
-    @property
-    def has_fired(self) -> bool:
-        return all(map(self.fired, self.points))
+    def left(self) -> list[str]:
+        """The points it is armed at and has not met."""
+        return [point for point in self.points if not self.fired(point)]
 
     def fired(self, point: str) -> bool:
         return f"crash point {point}:" in self.log.read_text("utf-8", errors="replace")
