@@ -12,6 +12,7 @@ import psutil
 from pydantic import SecretStr
 
 from api.cli.demo import installation
+from api.cli.demo.http import InTurn
 from api.cli.demo.installation import Keys
 from api.cli.demo.shop import Shop
 from corridor.runtime import ports
@@ -34,7 +35,7 @@ WORKERS = ("worker", "worker-2")
 SETTLEMENT_SECONDS = 5
 PAYOUT_SECONDS = 15
 ACTION_WINDOW_SECONDS = 20
-CONNECTIONS = 200
+AT_ONCE = 100
 REQUEST_SECONDS = 20.0
 PATIENCE_SECONDS = 600.0
 """A shop that gives up leaves an authorised payment behind, which nobody will capture or cancel."""
@@ -135,14 +136,8 @@ class Stand:
         if postgres is not None:
             postgres.leads(*DATABASE_EDGES)
         self.stack = Stack(settings, say=say, apart=apart(settings, self.network.addresses, self.skews))
-        options = {
-            "timeout": REQUEST_SECONDS,
-            "limits": httpx.Limits(max_connections=CONNECTIONS),
-            "trust_env": False,
-        }
-        api = f"http://{self.network.addresses['client-api']}"
-        self.api = httpx.AsyncClient(base_url=api, **options)  # type: ignore[arg-type]
-        self.sandbox = httpx.AsyncClient(base_url=settings.sandbox_address, **options)  # type: ignore[arg-type]
+        self.api = InTurn(f"http://{self.network.addresses['client-api']}", AT_ONCE, REQUEST_SECONDS)
+        self.sandbox = InTurn(settings.sandbox_address, AT_ONCE, REQUEST_SECONDS)
         self.database = Database(settings.database)
         self.keys = Keys({}, {}, "")
         self.shops: dict[str, Shop] = {}

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from api.cli import output
 from api.cli.audit import promises, proofs, rates
 from api.cli.audit.evidence import Evidence, gather
@@ -20,6 +18,7 @@ from api.cli.demo import installation, orders, report
 from api.cli.demo import proofs as demo_proofs
 from api.cli.demo.disturb import Disturbance, disturb
 from api.cli.demo.drive import Market, drive
+from api.cli.demo.http import InTurn
 from api.cli.demo.installation import Keys
 from api.cli.demo.progress import Screen
 from api.cli.demo.quiet import Moving, until_quiet
@@ -32,7 +31,7 @@ from corridor.runtime.stack import AlreadyRunning, Stack
 from corridor.runtime.temporal_server import ServerMissing
 from corridor.storage.database import Database
 
-CONNECTIONS = 64
+AT_ONCE = 64
 REQUEST_SECONDS = 20.0
 INTERRUPTED = 130
 
@@ -102,12 +101,10 @@ async def _perform(
 ) -> report.Report:
     settings = stack.settings
     database = Database(settings.database)
-    limits = httpx.Limits(max_connections=CONNECTIONS)
-    options = {"timeout": REQUEST_SECONDS, "limits": limits, "trust_env": False}
     try:
         async with (
-            httpx.AsyncClient(base_url=settings.api_address, **options) as api,  # type: ignore[arg-type]
-            httpx.AsyncClient(base_url=settings.sandbox_address, **options) as sandbox,  # type: ignore[arg-type]
+            InTurn(settings.api_address, AT_ONCE, REQUEST_SECONDS) as api,
+            InTurn(settings.sandbox_address, AT_ONCE, REQUEST_SECONDS) as sandbox,
         ):
             keys = await installation.seed(database, settings)
             shops = {name: Shop(name, api, key) for name, key in keys.api_keys.items()}
