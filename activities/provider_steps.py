@@ -45,11 +45,11 @@ class ProviderSteps:
         now = self._edge.now()
         effect, is_wanted, lock_holds = await self._edge.database.read(self._load, wanted.effect_key, now)
         provider = self._edge.providers[effect.provider]
-        if not is_wanted or self._key_life_is_over(effect, provider):
+        is_first = _is_first_send(effect, wanted)
+        if not is_wanted or (not is_first and self._key_life_is_over(effect, provider)):
             return await self._edge.database.read(recording.as_recorded, effect.key)
         if not lock_holds:
-            is_first = activity.info().attempt == 1 and effect.state == EffectState.DECLARED
-            return await self._instead_of_sending(effect, provider, is_first and not wanted.may_be_under_way)
+            return await self._instead_of_sending(effect, provider, is_first)
         answer = await self._send(effect, provider)
         if self._may_repeat(effect, provider, answer):
             await self._edge.database.write(effects.add_look, effect.key, answer.evidence)
@@ -69,7 +69,7 @@ class ProviderSteps:
         margin = timedelta(seconds=plans.lock_margin_seconds(self._edge.providers[effect.provider]))
         return effect, is_wanted, now + margin <= effect.lock_expires_at
 
-    async def _instead_of_sending(self, effect: Any, provider: PaymentProvider, is_alone: bool) -> Executed:
+    async def _instead_of_sending(self, effect: Any, provider: PaymentProvider, is_first: bool) -> Executed:
         """The lock ran out. If an earlier try moved money inside it, that stands; else nothing was sent.
 
         While an earlier try may be under way, not finding its effect proves nothing: the outcome stays unknown. How
@@ -79,7 +79,7 @@ class ProviderSteps:
         if found.answer is not None:
             return await self._record(effect, found.answer)
         nothing = await self._edge.database.read(recording.as_recorded, effect.key)
-        outcome = Outcome.NOT_SENT if is_alone else nothing.outcome
+        outcome = Outcome.NOT_SENT if is_first else nothing.outcome
         return nothing.model_copy(update={"outcome": outcome, "quote_expired": True})
 
     async def _send(self, effect: Any, provider: PaymentProvider) -> ProviderAnswer:
@@ -97,10 +97,7 @@ class ProviderSteps:
         return answer
 
     def _key_life_is_over(self, effect: Any, provider: PaymentProvider) -> bool:
-        """The provider may have forgotten the key, so sending could move money twice: only look-ups can tell now.
-
-        True also of a first send that was held up this long; nothing here could know that it is the first.
-        """
+        """The provider may have forgotten the key, so a repeat could move money twice: only look-ups can tell now."""
         life = send_policy(provider.contract).give_up_after_seconds
         return life > 0 and self._edge.now() >= effect.declared_at + timedelta(seconds=life)
 
@@ -146,6 +143,13 @@ class ProviderSteps:
             absent = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=found.evidence)
             return await self._record(effect, absent)
         return await self._edge.database.write(_missed, effect.key, found.evidence)
+
+
+def _is_first_send(effect: Any, wanted: ExecuteIn) -> bool:
+    """Nobody can have used the key before: however old the effect looks, and by whosever clock, it may be sent."""
+    return (
+        activity.info().attempt == 1 and effect.state == EffectState.DECLARED and not wanted.may_be_under_way
+    )
 
 
 def _of_every_try(answer: ProviderAnswer) -> ProviderAnswer:

@@ -212,16 +212,31 @@ async def test_an_unknown_capture_that_a_person_found_absent_leaves_the_authoris
     assert (await here.capture(payment.id))["status"] == "captured"
 
 
-async def test_after_the_life_of_a_key_nothing_is_sent_under_it(here: World) -> None:
-    """The send was held up for longer than the provider remembers keys: only a look-up can tell, and nothing is sent."""
+async def test_after_the_life_of_a_key_nothing_is_repeated_under_it(here: World) -> None:
+    """The repeat comes later than the provider remembers keys: only a look-up can tell, and nothing more is sent."""
     here.stripe.promises = here.stripe.promises.model_copy(
         update={"key_life_seconds": KEY_LIFE_MARGIN_SECONDS + 1}
     )
-    await here.plant("latency", "lp.*.quote", times=2, milliseconds=1_300)
+    await here.plant("reset_before_effect", times=FOR_EVER)
     payment = await here.pay()
+    assert await here.fired() == {"reset_before_effect": 1}
     assert (payment.status, payment.status_reason) == ("failed", "not_sent")
     assert await here.effects(payment.id) == [("sale:1", "not_sent")]
     assert await here.moved(payment.id) == []
+
+
+async def test_an_effect_that_looks_old_by_another_workers_clock_is_sent(here: World) -> None:
+    """Prepared where it is yesterday: the key looks older than its life, but nobody has used it yet."""
+    ours, theirs = here.wired.edge.now, timedelta(hours=25)
+    payment_id = await here.accept(settle_currency="EUR", destination_country="DE")
+    object.__setattr__(here.wired.edge, "now", lambda: ours() - theirs)
+    starting = asyncio.create_task(here.start(payment_id))
+    while not await here.effects(payment_id):
+        await asyncio.sleep(0)
+    object.__setattr__(here.wired.edge, "now", ours)
+    await starting
+    assert await here.effects(payment_id) == [("sale:1", "approved")]
+    assert (await here.payment(payment_id)).status == "captured"
 
 
 async def test_a_hint_that_overtakes_the_answer_changes_nothing(here: World) -> None:
