@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -43,12 +44,45 @@ class Program:
     ready_file: Path | None = None
 
 
+class Running(Protocol):
+    """A process that was started; as of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def kill(self) -> None: ...
+
+    def terminate(self) -> None: ...
+
+
+def launch(program: Program) -> Running:
+    """Run the program as a child of the calling thread. Raises `OSError`."""
+    with program.log.open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 — our own argv, no shell
+            program.argv,
+            env=dict(program.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the terminal's Ctrl-C is for the supervisor, which stops in order
+            preexec_fn=die_with_parent,  # noqa: PLW1509 — one prepared system call, no locks
+        )
+
+
+Launch = Callable[[Program], Running]
+"""How a program becomes a process. `wait` of what it returns raises `subprocess.TimeoutExpired`."""
+
+
 class _Child:
     """The supervisor's view of one program. Touched by the supervisor's thread unless said otherwise."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Running | None = None
         self.wanted = True
         self.deaths_in_a_row = 0
         self.started_at = 0.0
@@ -65,9 +99,10 @@ class _Child:
 class Supervisor:
     """Keeps programs running. Its methods may be called from any thread."""
 
-    def __init__(self, run_dir: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, run_dir: Path, say: Callable[[str], None], launch: Launch = launch) -> None:
         self._run_dir = run_dir
         self._say = say
+        self._launch = launch
         self._children: dict[str, _Child] = {}
         self._lock = threading.RLock()
         self._closing = threading.Event()
@@ -180,7 +215,7 @@ class Supervisor:
 
     def _bury(self, child: _Child, now: float) -> None:
         assert child.process is not None  # noqa: S101 — narrows the type; the caller has checked
-        code, child.process = child.process.returncode, None
+        code, child.process = child.process.wait(), None
         if not child.wanted:
             return
         steady = now - child.started_at > STEADY_AFTER_SECONDS
@@ -197,16 +232,7 @@ class Supervisor:
         program.log.parent.mkdir(parents=True, exist_ok=True)
         if program.ready_file is not None:
             program.ready_file.unlink(missing_ok=True)
-        with program.log.open("ab") as log:
-            child.process = subprocess.Popen(  # noqa: S603 — our own argv, no shell
-                program.argv,
-                env=dict(program.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # the terminal's Ctrl-C is for the supervisor, which stops in order
-                preexec_fn=die_with_parent,  # noqa: PLW1509 — one prepared system call, no locks
-            )
+        child.process = self._launch(program)
         child.started_at = now
         self._pid_file(program.name).write_text(json.dumps(_identity(child.process.pid)), "utf-8")
 

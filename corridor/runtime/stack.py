@@ -23,7 +23,7 @@ from temporalio.client import Client
 import corridor
 from corridor.runtime import client as temporal_client
 from corridor.runtime import keys, ports, temporal_server
-from corridor.runtime.process import Program, Supervisor
+from corridor.runtime.process import Launch, Program, Supervisor, launch
 from corridor.runtime.settings import Settings
 
 READY_WITHIN_SECONDS = 40.0  # the promise is 20 s; a busy machine gets twice that before we call it broken
@@ -61,6 +61,7 @@ class Stack:
         say: Callable[[str], None] = lambda _: None,
         apart: Apart = MappingProxyType({}),
         only: Collection[str] | None = None,
+        launch: Launch = launch,
     ) -> None:
         """`only`: of the processes beside Temporal just these, for work on an installation that must not move."""
         self.settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
@@ -70,7 +71,7 @@ class Stack:
         self._only = only
         self._own_temporal = not temporal_client.is_remote()
         self._namespace = temporal_client.namespace(settings)
-        self._supervisor = Supervisor(self.settings.data_dir / "run", say)
+        self._supervisor = Supervisor(self.settings.data_dir / "run", say, launch)
         self._lock_file: IO[str] | None = None
 
     def start(self) -> Self:

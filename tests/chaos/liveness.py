@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import httpx
@@ -107,7 +107,9 @@ async def until_quiet(
         open_then = open_then or tuple(moving.payments)
         found.note(open_then, moving.payments, now - ended_at)
         say(f"liveness {now - ended_at:.0f} s: {moving}")
-        before, changed_at = moving, (changed_at if moving == before else now)
+        # A webhook whose scheduled minute comes is no sign that the others move.
+        unscheduled = replace(moving, scheduled=0)
+        before, changed_at = unscheduled, (changed_at if unscheduled == before else now)
         is_held = Status.CAPTURED in moving.payments.values() and now - changed_at > HELD_SECONDS
         if shops.are_done and is_held and rounds_left:
             changed_at, rounds_left = now, rounds_left - 1

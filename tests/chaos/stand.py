@@ -27,6 +27,7 @@ from tests.chaos.faults import provider
 from tests.chaos.faults.disk import Disk
 from tests.chaos.faults.failover import Cluster
 from tests.chaos.faults.network import DATABASE_EDGES, Network
+from tests.chaos.forking import launch_quickly
 from tests.chaos.plan import Kind, Plan
 from tests.chaos.profile import PROCESSES
 from tests.chaos.proxy.proxy import FaultProxy
@@ -135,7 +136,8 @@ class Stand:
         self.network = Network(proxy, targets(settings))
         if postgres is not None:
             postgres.leads(*DATABASE_EDGES)
-        self.stack = Stack(settings, say=say, apart=apart(settings, self.network.addresses, self.skews))
+        own = apart(settings, self.network.addresses, self.skews)
+        self.stack = Stack(settings, say=say, apart=own, launch=launch_quickly)
         self.api = InTurn(f"http://{self.network.addresses['client-api']}", AT_ONCE, REQUEST_SECONDS)
         self.sandbox = InTurn(settings.sandbox_address, AT_ONCE, REQUEST_SECONDS)
         self.database = Database(settings.database)

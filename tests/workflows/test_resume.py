@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, select
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.testing import ActivityEnvironment
 
+import workers.resume
 from activities.contracts import DecideReviewIn, DeclareIn
 from activities.payment_steps import PaymentSteps
 from activities.review_steps import ReviewSteps
@@ -162,6 +163,26 @@ async def test_a_payment_that_still_runs_is_left_alone(here: World) -> None:
     payment = await here.authorize()
     resumed = await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
     assert (resumed.started, resumed.running) == ((), (payment.id,))
+
+
+async def test_orders_of_the_meantime_are_not_chased(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shop sells one for each that is asked about; a page after page of new ones would never end."""
+    payment = await here.authorize()
+    await here.handle(payment.id).terminate("the server was lost")
+    sold: list[str] = []
+    really_running = workers.resume._is_running
+
+    async def selling(client: Client, workflow_id: str) -> bool:
+        sold.append(await here.accept())
+        return await really_running(client, workflow_id)
+
+    monkeypatch.setattr(workers.resume, "_is_running", selling)
+    async with asyncio.timeout(20):
+        resumed = await resume_all(
+            here.database, here.client, here.wired.edge.providers, here.windows, now(), batch=1
+        )
+    assert resumed.started == (payment.id,)
+    assert len(sold) == 1
 
 
 async def test_a_capture_that_was_asked_for_before_the_loss_is_made_after_it(here: World) -> None:

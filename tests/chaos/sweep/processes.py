@@ -1,14 +1,7 @@
-"""Worker and API processes beside one installation, each armed at crash points of its own.
-
-They are forked from a process that has imported everything: a sweep starts dozens, and on a busy machine the imports
-would take longer than all that is tested.
-"""
+"""Worker and API processes beside one installation, each armed at crash points of its own."""
 
 import asyncio
-import multiprocessing
 import os
-import runpy
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
@@ -19,15 +12,11 @@ import httpx
 
 from corridor.runtime import crash
 from corridor.runtime.ports import free_ports
-from corridor.runtime.process import die_with_parent
 from corridor.runtime.settings import Settings
+from tests.chaos.forking import fork
 
 READY_SECONDS = 120
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload(
-    ["workers.wiring", "workers.fleet", "workers.relay.relay", "workers.schedules", "api.app", "api.gateway"]
-)
 
 
 @dataclass
@@ -101,9 +90,7 @@ class Processes:
             "CORRIDOR_METRICS_PORT": "0",
         }
         whole = {**os.environ, **self._settings.environment(), **own, **armed, **environment}
-        forked = _FORKING.Process(target=_run, args=(module, whole, log), name=name, daemon=True)
-        forked.start()
-        process = Process(tuple(points), log, ready, forked)
+        process = Process(tuple(points), log, ready, fork(module, whole, log, log.parent))
         self.all.append(process)
         return process
 
@@ -120,15 +107,3 @@ class Processes:
         for one in self.all:
             await one.status()
             one.forked.close()
-
-
-def _run(module: str, environment: Mapping[str, str], log: Path) -> None:
-    """What `python -m module` does, in this process."""
-    die_with_parent()
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(log.parent)
-    with log.open("ab") as output:
-        os.dup2(output.fileno(), sys.stdout.fileno())
-        os.dup2(output.fileno(), sys.stderr.fileno())
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
