@@ -33,7 +33,11 @@ def declare(
     amount: Money,
     now: datetime,
 ) -> EffectPlan:
-    """Declare the effect with its bytes, once; declaring again returns the plan of the first."""
+    """Declare the effect with its bytes, once; declaring again returns the plan of the first.
+
+    By a clock that is behind it would be older than its payment. Look-ups read the provider's lists from that moment
+    on, and how long the provider remembers the key counts from it.
+    """
     key = effect_key(object_id, operation, number)
     wanted = instruction(payment, operation, key, object_id, amount)
     row = effects.declare(
@@ -46,7 +50,7 @@ def declare(
         amount=amount,
         request=provider.freeze(wanted),
         provider_reference=None if isinstance(wanted, Authorise) else wanted.provider_reference,
-        now=now,
+        now=max(now, payment.created_at),
     )
     return plan_of(row, provider)
 

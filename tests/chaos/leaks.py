@@ -9,7 +9,8 @@ import psutil
 from api.cli.audit.proofs import Proof, proof
 
 MORE_DESCRIPTORS = 48
-MORE_THREADS = 24
+MORE_THREADS = 72
+"""Pools grow when there is work and stay: one thread per workflow task at once (50), SQLite's, asyncio's own."""
 MORE_MEMORY_MB = 400
 _CHUNK = 1 << 20
 

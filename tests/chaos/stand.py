@@ -23,7 +23,7 @@ from corridor.runtime.stack import STRIPE_WEBHOOK_PATH, Apart, Stack
 from corridor.storage.database import Database
 from tests.chaos.arrivals import SUBSCRIBERS
 from tests.chaos.desk import Desk
-from tests.chaos.faults import provider
+from tests.chaos.faults import provider, temporal
 from tests.chaos.faults.disk import Disk
 from tests.chaos.faults.failover import Cluster
 from tests.chaos.faults.network import DATABASE_EDGES, Network
@@ -132,6 +132,7 @@ class Stand:
         self.lost_with_temporal: set[str] = set()
         """Ids of what had ended before Temporal's store was lost: nothing gives those a history again."""
         self.desk = Desk()
+        self.resumes = temporal.resumes_of(self)
         self._hands = threading.Lock()
         self.network = Network(proxy, targets(settings))
         if postgres is not None:

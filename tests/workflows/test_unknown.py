@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select
 
 from corridor.domain.payment import CaptureMethod
 from corridor.providers.port import KEY_LIFE_MARGIN_SECONDS
+from corridor.storage import effects
 from corridor.storage.tables import quotes
 from tests.workflows.world import World
 
@@ -225,18 +226,32 @@ async def test_after_the_life_of_a_key_nothing_is_repeated_under_it(here: World)
     assert await here.moved(payment.id) == []
 
 
-async def test_an_effect_that_looks_old_by_another_workers_clock_is_sent(here: World) -> None:
-    """Prepared where it is yesterday: the key looks older than its life, but nobody has used it yet."""
-    ours, theirs = here.wired.edge.now, timedelta(hours=25)
+async def test_an_effect_that_was_prepared_yesterday_is_sent_today(here: World) -> None:
+    """The key is older than its life, but nobody has used it yet."""
     payment_id = await here.accept(settle_currency="EUR", destination_country="DE")
-    object.__setattr__(here.wired.edge, "now", lambda: ours() - theirs)
+    ours = here.wired.edge.now
+    object.__setattr__(here.wired.edge, "now", lambda: ours() + timedelta(hours=1))
+    here.stripe.promises = here.stripe.promises.model_copy(
+        update={"key_life_seconds": KEY_LIFE_MARGIN_SECONDS + 1_800}
+    )
     starting = asyncio.create_task(here.start(payment_id))
     while not await here.effects(payment_id):
         await asyncio.sleep(0)
-    object.__setattr__(here.wired.edge, "now", ours)
+    object.__setattr__(here.wired.edge, "now", lambda: ours() + timedelta(hours=2))
     await starting
     assert await here.effects(payment_id) == [("sale:1", "approved")]
     assert (await here.payment(payment_id)).status == "captured"
+
+
+async def test_an_effect_declared_by_a_clock_that_is_behind_is_no_older_than_its_payment(here: World) -> None:
+    """Where it is yesterday the key would look spent before its second use, and a look-up would read a day's list."""
+    ours = here.wired.edge.now
+    object.__setattr__(here.wired.edge, "now", lambda: ours() - timedelta(hours=25))
+    await here.plant("reset_before_effect")
+    payment = await here.pay(settle_currency="EUR", destination_country="DE")
+    (effect,) = await here.database.read(effects.of_payment, payment.id)
+    assert (effect.state, payment.status) == ("approved", "captured")
+    assert effect.declared_at >= payment.created_at
 
 
 async def test_a_hint_that_overtakes_the_answer_changes_nothing(here: World) -> None:

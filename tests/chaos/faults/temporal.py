@@ -37,6 +37,7 @@ from corridor.runtime.stack import Stack
 from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.tables import payments, refunds
 from tests.chaos.desk import Desk
+from tests.chaos.faults.turns import Shared
 from workers.histories.export import export
 from workers.resume import OPEN_REFUNDS, Resumed
 
@@ -68,6 +69,7 @@ class Struck(Protocol):
     source: Path
     lost_with_temporal: set[str]
     desk: Desk
+    resumes: Shared[Resumed]
 
     def fenced(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Kill workers and API; they stay down inside the block."""
@@ -120,7 +122,12 @@ async def lose(struck: Struck) -> tuple[bool, str]:
 
 async def resume(struck: Struck) -> Resumed:
     """`corridor resume`, again and again until database and server let it run through."""
-    return await _patiently(lambda: _resume_once(struck))
+    return await struck.resumes.done()
+
+
+def resumes_of(struck: Struck) -> Shared[Resumed]:
+    """A run of the command asks about everything that is open, so several victims share one."""
+    return Shared(lambda: _patiently(lambda: _resume_once(struck)))
 
 
 async def replay_all(struck: Struck) -> Histories:

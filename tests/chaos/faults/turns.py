@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Turns:
@@ -45,3 +48,24 @@ class Turns:
                 self._is_alone = False
                 self._open.set()
                 self._free.notify_all()
+
+
+class Shared(Generic[T]):
+    """Work that serves all who asked before it began: one runs, and those who come meanwhile share the next."""
+
+    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
+        self._work = work
+        self._lock = asyncio.Lock()
+        self._asked = self._served = 0
+        self._last: T | None = None
+
+    async def done(self) -> T:
+        """What the work returned that began after this was called. Raises what it raised, to whom it was for."""
+        self._asked += 1
+        mine = self._asked
+        async with self._lock:
+            if self._last is None or self._served < mine:
+                serves = self._asked
+                self._last = await self._work()
+                self._served = serves
+            return self._last
