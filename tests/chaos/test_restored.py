@@ -1,6 +1,5 @@
 """A database that comes back older: who may strike beside it, what the watch holds it to, and how old it takes it for."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,6 @@ from sqlalchemy import Connection, insert
 from api.cli.drill.disasters import Recovered
 from corridor.storage.database import Database
 from corridor.storage.tables import event_positions, events
-from tests.chaos.faults.turns import Turns
 from tests.chaos.watch import Watch, WentBack
 from tests.workflows.earlier import empty
 from workers.restore.check import MARGIN, newest_surely_known
@@ -120,34 +118,3 @@ async def test_the_age_of_a_database_is_not_taken_from_a_clock_that_ran_ahead(
     nothing = Database(await empty(tmp_path / "nothing.db"))
     assert await nothing.read(newest_surely_known) is None
     await nothing.close()
-
-
-async def test_whoever_wants_to_be_alone_waits_for_the_others_and_keeps_the_next_out() -> None:
-    turns, done = Turns(), []
-    may_end = asyncio.Event()
-
-    async def beside(name: str) -> None:
-        async with turns.beside():
-            done.append(f"{name} begins")
-            await may_end.wait()
-            done.append(f"{name} ends")
-
-    async def alone() -> None:
-        async with turns.alone():
-            done.append("alone")
-            await asyncio.sleep(0)
-
-    async def later() -> None:
-        await turns.begin()
-        done.append("later")
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(beside("first"))
-        await asyncio.sleep(0.01)
-        group.create_task(alone())
-        await asyncio.sleep(0.01)
-        group.create_task(later())
-        await asyncio.sleep(0.01)
-        assert done == ["first begins"]
-        may_end.set()
-    assert done == ["first begins", "first ends", "alone", "later"]

@@ -1,0 +1,75 @@
+"""Who may strike when, and who shares whose work."""
+
+import asyncio
+
+import pytest
+
+from tests.chaos.faults.turns import Shared, Turns
+
+
+async def test_whoever_wants_to_be_alone_waits_for_the_others_and_keeps_the_next_out() -> None:
+    turns, done = Turns(), []
+    may_end = asyncio.Event()
+
+    async def beside(name: str) -> None:
+        async with turns.beside():
+            done.append(f"{name} begins")
+            await may_end.wait()
+            done.append(f"{name} ends")
+
+    async def alone() -> None:
+        async with turns.alone():
+            done.append("alone")
+            await asyncio.sleep(0)
+
+    async def later() -> None:
+        await turns.begin()
+        done.append("later")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(beside("first"))
+        await asyncio.sleep(0.01)
+        group.create_task(alone())
+        await asyncio.sleep(0.01)
+        group.create_task(later())
+        await asyncio.sleep(0.01)
+        assert done == ["first begins"]
+        may_end.set()
+    assert done == ["first begins", "first ends", "alone", "later"]
+
+
+async def test_those_who_ask_while_the_work_runs_share_the_next_run() -> None:
+    begun, may_end = 0, asyncio.Event()
+
+    async def work() -> int:
+        nonlocal begun
+        begun += 1
+        mine = begun
+        await may_end.wait()
+        return mine
+
+    shared = Shared(work)
+    first = asyncio.create_task(shared.done())
+    await asyncio.sleep(0)
+    later = [asyncio.create_task(shared.done()) for _ in range(5)]
+    await asyncio.sleep(0)
+    may_end.set()
+    assert await first == 1
+    assert await asyncio.gather(*later) == [2] * 5
+    assert await shared.done() == 3, "what was done before cannot know of what came after"
+
+
+async def test_a_run_that_failed_is_made_again_for_the_next() -> None:
+    tries = 0
+
+    async def work() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise TimeoutError
+        return "done"
+
+    shared = Shared(work)
+    with pytest.raises(TimeoutError):
+        await shared.done()
+    assert await shared.done() == "done"
