@@ -88,6 +88,8 @@ class Preparation:
         self, connection: Connection, wanted: PrepareIn, chosen: Chosen | Refused | None, now: datetime
     ) -> Prepared:
         payment = payments.lock(connection, wanted.payment_id)
+        # By a clock that is behind, a lock would have run out for everybody else before it is used.
+        now = max(now, payment.created_at)
         earlier = self._decided_before(connection, payment)
         if earlier is not None:
             return earlier

@@ -34,7 +34,8 @@ async def voided(
     """True when the provider proves that nothing is held any more."""
     plan = state.current_plan()
     for seconds in (*retry_seconds, None):
-        void = await declare(state, UNDO[plan.operation], plan.amount)
+        # All that is held, also where the step to undo was a capture of less.
+        void = await declare(state, UNDO[plan.operation], state.start.amount)
         executed = await carry_out(void, hints)
         if executed.outcome is Outcome.APPROVED:
             return True

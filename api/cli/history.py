@@ -14,6 +14,7 @@ from temporalio.service import RPCError
 
 from api.cli import output
 from api.cli.exit_codes import ExitCode
+from api.cli.stopping import all_signals_interrupt
 from api.cli.whatif import moment
 from corridor.runtime import build, client, keys, metrics, ports, replay_pool, settings, telemetry
 from corridor.runtime.histories import Run, from_directory, from_server, query_since
@@ -57,6 +58,7 @@ def export_all(
     # The port of the settings is that of the API, which may run on this machine too.
     loaded = settings.load(**given, metrics_port=metrics_port, temporal_metrics_port=0)
     archive = open_archive(loaded, to or loaded.data_dir / DEFAULT_ARCHIVE)
+    all_signals_interrupt()
     try:
         with archive.writing():
             asyncio.run(_export(loaded, archive, since, following, as_json=as_json))

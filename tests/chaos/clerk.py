@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,26 +41,40 @@ class Clerk:
     surprises: list[str] = field(default_factory=list)
     _seen: Counter[str] = field(default_factory=Counter)
     _fresh: dict[str, str] = field(default_factory=dict)
+    _open: set[str] = field(default_factory=set)
 
     async def work(self) -> None:
         """Until canceled: look at the open reviews, decide those that have been open for a moment."""
-        while True:
-            try:
-                await self._look()
-            except (NoAnswer, httpx.HTTPError):
+        async with asyncio.TaskGroup() as pages:
+            while True:
+                await self._patiently(self._look(pages))
                 await asyncio.sleep(LOOK_SECONDS)
-            except Surprise as surprise:
-                self.surprises.append(str(surprise))
-            await asyncio.sleep(LOOK_SECONDS)
 
-    async def _look(self) -> None:
+    async def _look(self, pages: asyncio.TaskGroup) -> None:
+        """Each review is a page of its own: one whose payment has lost its workflow holds up no other."""
         listed = await self.first.get("/v1/reviews", limit=100)
         stories = {order.payment_id: order.arrival.story for order in self.orders if order.payment_id}
         for review in listed["data"]:
             self._seen[review["id"]] += 1
-            if self._seen[review["id"]] > CONSIDERATION_LOOKS:
-                await self._decide(review, stories)
+            if self._seen[review["id"]] > CONSIDERATION_LOOKS and review["id"] not in self._open:
+                pages.create_task(self._patiently(self._on_its_page(review, stories)))
         await self._decide_what_is_decided()
+
+    async def _on_its_page(self, review: Json, stories: Mapping[str, Story]) -> None:
+        self._open.add(review["id"])
+        try:
+            await self._decide(review, stories)
+        finally:
+            self._open.discard(review["id"])
+
+    async def _patiently(self, work: Coroutine[None, None, None]) -> None:
+        """What got no answer is tried again at a later look; what must not happen is kept for the report."""
+        try:
+            await work
+        except (NoAnswer, httpx.HTTPError):
+            await asyncio.sleep(LOOK_SECONDS)
+        except Surprise as surprise:
+            self.surprises.append(str(surprise))
 
     async def _decide(self, review: Json, stories: Mapping[str, Story]) -> None:
         if review["reason"] == "risk_review":

@@ -34,7 +34,8 @@ from tests.chaos.proxy.proxy import FaultProxy
 
 WORKERS = ("worker", "worker-2")
 SETTLEMENT_SECONDS = 5
-PAYOUT_SECONDS = 15
+PAYOUT_SECONDS = 60
+"""Between two payouts in one currency. Providers pay daily, and the import takes one payout after the other."""
 ACTION_WINDOW_SECONDS = 20
 AT_ONCE = 100
 REQUEST_SECONDS = 20.0

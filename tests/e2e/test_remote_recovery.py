@@ -103,7 +103,7 @@ def histories_are_archived_and_replayed(here: Installation, archive: Path, *paym
         until(lambda: told <= archived(archive), "every payment is archived")
         until(lambda: 0 <= lag(port) < 30, "Prometheus can read how far behind the export is")
     finally:
-        exporter.send_signal(signal.SIGINT)
+        exporter.send_signal(signal.SIGTERM)
         exporter.wait(20)
     assert exporter.returncode == 0, here.log.read_text()
     verified = corridor(here, "history", "verify-archive", str(archive), "--json")

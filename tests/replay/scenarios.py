@@ -105,7 +105,7 @@ async def cancel_during_capture(here: World) -> Kept:
     payment = await here.authorize()
     await here.plant("latency", "payment_intents.capture", milliseconds=1_000)
     capturing = asyncio.create_task(here.capture(payment.id))
-    await asyncio.sleep(0.5)
+    await here.under_way()
     await here.handle(payment.id).cancel()
     await capturing
     return _payment(payment.id)
@@ -128,7 +128,7 @@ async def webhook_before_response(here: World) -> Kept:
     payment_id = await here.accept()
     await here.plant("latency", milliseconds=1_000)
     starting = asyncio.create_task(here.start(payment_id))
-    await asyncio.sleep(0.5)
+    await here.under_way()
     await here.hint(payment_id)
     await starting
     return _payment(payment_id)

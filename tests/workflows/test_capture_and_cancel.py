@@ -16,6 +16,7 @@ from corridor.domain.failure import Refusal, Refused
 from corridor.domain.payment import CaptureMethod
 from corridor.fx.desk import Desk
 from corridor.providers.stripe import mapping
+from corridor.storage import effects
 from corridor.storage.tables import merchants
 from tests.workflows.world import World
 
@@ -87,7 +88,7 @@ async def test_a_cancel_while_a_sale_is_in_flight_waits_and_is_refused(here: Wor
     payment_id = await here.accept()
     await here.plant("latency", milliseconds=1000)
     starting = asyncio.create_task(here.start(payment_id))
-    await asyncio.sleep(0.4)
+    await here.under_way()
     answer = await here.cancel(payment_id)
     assert (answer["refused"], answer["status"]) == ("state_conflict", "captured")
     await starting
@@ -97,7 +98,7 @@ async def test_a_cancel_while_an_authorisation_is_in_flight_voids_it(here: World
     payment_id = await here.accept(capture_method=CaptureMethod.MANUAL)
     await here.plant("latency", milliseconds=1000)
     starting = asyncio.create_task(here.start(payment_id))
-    await asyncio.sleep(0.4)
+    await here.under_way()
     answer = await here.cancel(payment_id)
     assert (answer["refused"], answer["status"]) == (None, "canceled")
     await starting
@@ -108,6 +109,20 @@ async def test_a_cancel_after_the_capture_is_refused(here: World) -> None:
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await here.cancel(payment.id)
     assert getattr(refused.value.cause, "type", None) == "state_conflict"
+
+
+async def test_a_cancel_after_a_partial_capture_that_never_happened_releases_all_that_is_held(
+    here: World,
+) -> None:
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("status", "payment_intents.capture", times=FOR_EVER, status=503)
+    assert (await here.capture(payment.id, 6_000))["refused"] == "outcome_unknown"
+    assert (await here.decide(payment.id, "absent"))["status"] == "authorized"
+    assert (await here.cancel(payment.id))["status"] == "canceled"
+    assert ("cancel", 10_000) in await here.moved(payment.id)
+    void = (await here.database.read(effects.of_payment, payment.id))[-1]
+    assert (void.operation, void.state, void.amount_minor) == ("void", "approved", 10_000)
 
 
 async def test_a_temporal_cancel_before_the_capture_voids_and_completes(here: World) -> None:
@@ -122,7 +137,7 @@ async def test_a_temporal_cancel_in_the_middle_of_a_call_loses_no_answer(here: W
     payment_id = await here.accept()
     await here.plant("latency", milliseconds=1000)
     starting = asyncio.create_task(here.start(payment_id))
-    await asyncio.sleep(0.5)
+    await here.under_way()
     await here.handle(payment_id).cancel()
     await starting
     assert (await here.payment(payment_id)).status == "captured"

@@ -145,7 +145,10 @@ async def test_a_pending_refund_succeeds_when_the_provider_says_so(here: World) 
     payment = await here.pay("pm_card_pendingRefund")
     refund_id = await here.accept_refund(payment.id, 2_000)
     starting = asyncio.create_task(here.start_refund(refund_id))
-    await asyncio.sleep(1.5)
+    async with asyncio.timeout(30):
+        while ("refund:1", "pending") not in await here.effects(payment.id):
+            await asyncio.sleep(0.05)
+    (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
     await here.refund_handle(refund_id).signal("provider_hint", {"provider_event_id": "evt_1"})
     await starting
     await _until_refund(here, refund_id, "succeeded")
@@ -178,7 +181,7 @@ async def test_a_temporal_cancel_of_a_refund_under_way_loses_no_answer(here: Wor
     refund_id = await here.accept_refund(payment.id, 2_000)
     await here.plant("latency", "refunds.create", milliseconds=1000)
     starting = asyncio.create_task(here.start_refund(refund_id))
-    await asyncio.sleep(0.5)
+    await here.under_way()
     await here.refund_handle(refund_id).cancel()
     await starting
     assert (await here.refund_handle(refund_id).result())["status"] == "succeeded"

@@ -202,8 +202,10 @@ async def test_histories_of_before_steps_told_what_they_wrote_are_joined_by_time
     await here.finish_challenge(payment.id)
     await here.hint(payment.id)
     await here.until(payment.id, "captured")
-    await asyncio.sleep(0.5)  # the step is in the history once its workflow task has ended
     _, challenged, captured = await moments(here, payment.id)
+    async with asyncio.timeout(10):  # the step is in the history once its workflow task has ended
+        while "look up" not in captured.cause.text:
+            _, challenged, captured = await moments(here, payment.id)
     assert "by sale 100.00 EUR at stripe: action_required" in challenged.cause.text
     assert "by look up sale at stripe: approved" in captured.cause.text
     assert "woken by signal provider_hint: evt_1" in captured.cause.text

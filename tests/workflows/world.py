@@ -223,6 +223,12 @@ class World:
         """Remove every planted fault."""
         (await self.control.delete("/control/faults")).raise_for_status()
 
+    async def under_way(self, kind: str = "latency") -> None:
+        """Wait until a call has met a planted fault of the kind; what comes next finds that call at the provider."""
+        async with asyncio.timeout(30):
+            while kind not in await self.fired():
+                await asyncio.sleep(0.05)
+
     async def fired(self) -> Mapping[str, int]:
         """How often each kind of fault was really met; a scenario whose fault never fired proves nothing."""
         counts: Mapping[str, int] = (await self.control.get("/control/faults/fired")).json()["by_kind"]

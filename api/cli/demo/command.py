@@ -24,6 +24,7 @@ from api.cli.demo.progress import Screen
 from api.cli.demo.quiet import Moving, until_quiet
 from api.cli.demo.shop import Sent, Shop, repeat_all
 from api.cli.exit_codes import ExitCode
+from api.cli.stopping import all_signals_interrupt
 from corridor.runtime.ports import PortTaken
 from corridor.runtime.process import ChildFailed
 from corridor.runtime.settings import Settings
@@ -50,11 +51,7 @@ class Run:
 
 def run(data_dir: Path | None, order_count: int | None, *, as_json: bool, keep: bool) -> int:
     """Returns the exit status: 0 only if every proof holds."""
-    # One way to stop: asyncio turns SIGINT into a cancellation of the main task, and `with Stack` cleans up. A shell
-    # that starts us in the background has us ignore SIGINT, so it is given its meaning back first.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    all_signals_interrupt()  # `with Stack` cleans up
     directory = data_dir or Path(tempfile.mkdtemp(prefix="corridor-demo-"))
     if directory.exists() and any(directory.iterdir()):
         output.talk(f"corridor: {directory} is not empty; the demo proves a run from its very beginning")

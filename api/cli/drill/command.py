@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import signal
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from api.cli.drill.disasters import Scenario
 from api.cli.drill.exercise import perform
 from api.cli.drill.remote import ClusterUnusable
 from api.cli.exit_codes import ExitCode
+from api.cli.stopping import all_signals_interrupt
 from corridor.runtime.ports import PortTaken
 from corridor.runtime.postgres import PostgresFailed
 from corridor.runtime.process import ChildFailed
@@ -34,8 +34,7 @@ def run(
     scenarios: tuple[Scenario, ...], payments: int, seed: int, report: Path | None, *, as_json: bool
 ) -> int:
     """Returns the exit status: 0 only if nothing was lost, doubled or unproven."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    all_signals_interrupt()
     begun = datetime.now(UTC)
     if remote.given() and Scenario.TEMPORAL_LOST in scenarios:
         output.talk(
