@@ -5,7 +5,7 @@ cluster whose old workers were stopped too early) its history is replayed agains
 moved, and what does not is named and left alone: it needs its old build back.
 """
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -23,6 +23,9 @@ from workers import wiring
 from workers.builds import deployment
 from workflows import names
 
+JUDGED_AT_ONCE = 200
+"""Histories held and judged before those that fit are moved; a command starts a process for each such group."""
+
 
 @dataclass(frozen=True)
 class Adopted:
@@ -37,14 +40,34 @@ Judge = Callable[[AsyncIterable[Run]], Awaitable[Sequence[Replayed]]]
 
 
 async def adopt(client: Client, from_build: str, to_build: str, judge: Judge) -> Adopted:
-    """Move what is pinned to one build to another, whose code `judge` knows. `from_build` must be stopped."""
+    """Move what is pinned to one build to another, whose code `judge` knows. `from_build` must be stopped.
+
+    Some at a time: what was moved before an interruption need not be judged again.
+    """
     moved, misfits = [], []
-    for verdict in await judge(from_server(client, deployment.pinned_to(from_build))):
-        if not fits(verdict):
-            misfits.append(verdict)
-        elif await _pin(client, verdict, to_build):
-            moved.append(verdict.workflow_id)
+    async for runs in _groups(from_server(client, deployment.pinned_to(from_build))):
+        for verdict in await judge(runs):
+            if not fits(verdict):
+                misfits.append(verdict)
+            elif await _pin(client, verdict, to_build):
+                moved.append(verdict.workflow_id)
     return Adopted(tuple(moved), tuple(misfits))
+
+
+async def _groups(runs: AsyncIterable[Run]) -> AsyncIterator[AsyncIterable[Run]]:
+    group: list[Run] = []
+    async for run in runs:
+        group.append(run)
+        if len(group) == JUDGED_AT_ONCE:
+            yield _each(group)
+            group = []
+    if group:
+        yield _each(group)
+
+
+async def _each(runs: Sequence[Run]) -> AsyncIterator[Run]:
+    for run in runs:
+        yield run
 
 
 def in_this_process(client: Client) -> Judge:
