@@ -59,7 +59,7 @@ up: install
 	@$(BIN)/corridor up --market-day newest
 
 test: install-dev
-	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST)
 
 check: install-dev
 	$(BIN)/ruff check .

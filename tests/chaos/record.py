@@ -248,4 +248,4 @@ def commit() -> str:
 
 def machine() -> str:
     memory = psutil.virtual_memory().total >> 30
-    return f"{psutil.cpu_count()} cores, {memory} GB, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{psutil.cpu_count()} cores, {memory} GB, {platform.system()} {platform.release().partition("-")[0]}, Python {platform.python_version()}"
