@@ -6,7 +6,7 @@
 #   make replay  golden histories against this workflow code
 #   make bench   our payment against a bare workflow of the same durable shape
 #   make chaos   faults against a whole installation for some minutes, judged by the provider's own books (SEED=, ARGS=)
-#   make soak    the same for more than an hour
+#   make soak    the same for more than an hour, half on SQLite and half on PostgreSQL
 #   make mutants bugs planted one at a time in a copy of the tree: does the suite notice?
 #   make bench-scale  cost and latency at 10³, 10⁵ and 10⁶ payments
 
@@ -83,8 +83,12 @@ ARGS ?=
 chaos: install-dev
 	@$(BIN)/python -m tests.chaos --profile smoke $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+# Half of it on each database: only SQLite is restored from a copy here, only PostgreSQL fails over.
 soak: install-dev
-	@$(BIN)/python -m tests.chaos --profile soak $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@failed=0; for database in sqlite postgresql; do \
+		$(BIN)/python -m tests.chaos --profile soak --database $$database $(if $(SEED),--seed $(SEED)) $(ARGS) \
+			|| failed=1; \
+	done; exit $$failed
 
 mutants: install-dev
 	@mkdir -p var

@@ -248,4 +248,5 @@ def commit() -> str:
 
 def machine() -> str:
     memory = psutil.virtual_memory().total >> 30
-    return f"{psutil.cpu_count()} cores, {memory} GB, {platform.system()} {platform.release().partition("-")[0]}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return f"{psutil.cpu_count()} cores, {memory} GB, {system}, Python {platform.python_version()}"

@@ -1,3 +1,5 @@
+"""One way to stop: whatever signal asks a command to end, and however a shell started it."""
+
 import signal
 import subprocess
 import sys
