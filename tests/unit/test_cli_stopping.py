@@ -11,8 +11,8 @@ import signal, sys
 from api.cli.stopping import all_signals_interrupt
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts in the background
 all_signals_interrupt()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     while True:
         signal.pause()
 except KeyboardInterrupt:

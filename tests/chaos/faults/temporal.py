@@ -45,6 +45,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 PATIENCE_SECONDS = 90.0
+EXPORTS_WITHIN_SECONDS = 600.0
+"""Everything since the last loss, from a server that is killed meanwhile; what was archived stays so."""
 FINDS_WITHIN_SECONDS = 20.0
 PAUSE_SECONDS = 0.5
 AMONG = 100
@@ -105,7 +107,7 @@ async def reset(struck: Struck, victims: str, words: Mapping[str, Any]) -> tuple
 
 async def lose(struck: Struck) -> tuple[bool, str]:
     """Kill Temporal and delete its database under payments in flight; then what the runbook says, in its order."""
-    archived = await _patiently(lambda: _export(struck.settings))
+    archived = await _patiently(lambda: _export(struck.settings), EXPORTS_WITHIN_SECONDS)
     lost_at = time.monotonic()
     await asyncio.to_thread(_delete_store, struck)
     async with struck.fenced():
@@ -228,9 +230,9 @@ async def _resume_once(struck: Struck) -> Resumed:
     return resumed
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+async def _patiently(ask: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECONDS) -> T:
     """The first answer. Server, database and disk have faults of their own meanwhile; the last one is raised."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return await ask()
