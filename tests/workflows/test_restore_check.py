@@ -4,19 +4,23 @@ Each scenario runs to its end while the database is copied before every transact
 the histories and the provider's books, and must equal the database that was never lost, ids and answers included.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select
 
+from activities import provider_steps
 from activities.contracts import Executed
 from corridor.domain.accepted import Asked, NewPayment
 from corridor.domain.money import Money
 from corridor.domain.payment import CaptureMethod, Status
 from corridor.ledger import proof
+from corridor.runtime.crash import Crashed
 from corridor.storage import events, idempotency, payments
 from corridor.storage.idempotency import Claim, Replay
 from corridor.storage.tables import event_positions, merchants, settlement_batches
@@ -87,6 +91,35 @@ async def times_out_after_the_effect(here: World) -> None:
     await here.until(payment_id, "captured")
 
 
+async def refunds_by_a_clock_that_is_behind(here: World) -> None:
+    payment = await asked_for(here)
+    ours = here.wired.edge.now
+    object.__setattr__(here.wired.edge, "now", lambda: ours() - timedelta(hours=25))
+    await here.refund(payment.id, 2_000)
+    await here.pay()
+    object.__setattr__(here.wired.edge, "now", ours)
+    await here.refund(payment.id, 1_000)
+
+
+async def answers_again_when_it_has_been_refunded(here: World) -> None:
+    """The step's first answer was lost on its way; when it is given again, the payment has moved on."""
+    lost: list[str] = []
+
+    def lose_the_first(point: str) -> None:
+        if point == "outcome.committed" and not lost:
+            lost.append(point)
+            raise Crashed(point)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provider_steps, "crash_point", lose_the_first)
+        payment_id = await here.accept()
+        starting = asyncio.create_task(here.start(payment_id))
+        await here.until(payment_id, "captured")
+        await here.refund(payment_id, 1_000)
+        await starting
+    assert lost
+
+
 SCENARIOS = (
     pays_and_settles,
     captures_and_refunds,
@@ -94,6 +127,8 @@ SCENARIOS = (
     is_declined,
     is_reviewed_and_voided,
     times_out_after_the_effect,
+    refunds_by_a_clock_that_is_behind,
+    answers_again_when_it_has_been_refunded,
 )
 
 

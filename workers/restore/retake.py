@@ -237,7 +237,9 @@ class Retake:
 
     def _reserved(self, object_id: str, step: StepTaken, _cause: Any) -> None:
         told: RefundReserved = step.result
-        at = told.plan.declared_at if told.plan is not None else stood_of(told.stands, object_id).at
+        # By a clock that was behind, the effect is declared later than the money was reserved.
+        declared_at = told.plan.declared_at if told.plan is not None else stood_of(told.stands, object_id).at
+        at = told.posted_at[0] if told.posted_at else declared_at
         wanted = RefundIn(refund_id=object_id, payment_id=self._payment_id)
         done(RefundSteps(self._at(at)).reserve(wanted))
 
