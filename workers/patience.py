@@ -32,15 +32,15 @@ async def until_answered(what: str, ask: Callable[[], Awaitable[T]], first_pause
         try:
             return await ask()
         except (RPCError, TimeoutError, RuntimeError) as error:
-            if not _may_pass(error):
+            if not may_pass(error):
                 raise
             log.warning("temporal did not answer; asked again", what=what, error=str(error), seconds=pause)
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-def _may_pass(error: Exception) -> bool:
-    """The client says only in words that it found nobody to connect to (`RuntimeError`)."""
+def may_pass(error: Exception) -> bool:
+    """Whether waiting may mend it. The client says only in words that it found nobody to connect to (`RuntimeError`)."""
     if isinstance(error, RPCError):
         return error.status in _PASSES
     return isinstance(error, TimeoutError) or "connect" in str(error).lower()

@@ -5,6 +5,7 @@ is the payment's, so one that still runs is left alone.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ from corridor.storage.database import Database
 from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import payments, refunds, webhook_deliveries
 from corridor.storage.webhook_deliveries import PENDING
+from workers.patience import may_pass
 from workflows import names, starts
 from workflows.messages import DeliveryStart, Resume
 from workflows.refund import FAILURE_WATCH
@@ -36,6 +38,8 @@ from workflows.starts import Windows
 OPEN_PAYMENTS = tuple(status for status in Status if not status.is_terminal)
 OPEN_REFUNDS = (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW)
 AT_ONCE = 16
+AWAY_SECONDS, AWAY_PAUSE_SECONDS = 60.0, 0.5
+"""How long a server may be away in the middle of a run, and how often it is asked meanwhile."""
 _COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
 _UNDONE_FROM = (Status.REQUIRES_ACTION, Status.AUTHORIZED)
 """In a review a stuck undo is tried again by the workflow itself; a payment that is captured has none to finish."""
@@ -91,8 +95,20 @@ async def _each(
     done: list[tuple[str, bool | None]] = []
     for first in range(0, len(ids), AT_ONCE):
         some = ids[first : first + AT_ONCE]
-        done += zip(some, await asyncio.gather(*map(begin, some)), strict=True)
+        done += zip(some, await asyncio.gather(*(_patiently(begin, it) for it in some)), strict=True)
     return done
+
+
+async def _patiently(begin: Callable[[str], Awaitable[bool | None]], row_id: str) -> bool | None:
+    """A server that was just lost may go away again: then it is waited for, and the run need not begin anew."""
+    deadline = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return await begin(row_id)
+        except RPCError as error:
+            if not may_pass(error) or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(AWAY_PAUSE_SECONDS)
 
 
 _IS_UNDER_WAY = and_(

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, select
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 import workers.resume
@@ -183,6 +184,30 @@ async def test_orders_of_the_meantime_are_not_chased(here: World, monkeypatch: p
         )
     assert resumed.started == (payment.id,)
     assert len(sold) == 1
+
+
+async def test_a_server_that_goes_away_in_the_middle_is_waited_for(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await here.authorize()
+    await here.handle(payment.id).terminate("the server was lost")
+    refusals = [
+        RPCError("tcp connect error", status, b"")
+        for status in (RPCStatusCode.UNKNOWN, RPCStatusCode.UNAVAILABLE)
+    ]
+    really_running = workers.resume._is_running
+
+    async def away_at_first(client: Client, workflow_id: str) -> bool:
+        if refusals:
+            raise refusals.pop()
+        return await really_running(client, workflow_id)
+
+    monkeypatch.setattr(workers.resume, "_is_running", away_at_first)
+    assert (await resume(here)).started == (payment.id,)
+    monkeypatch.setattr(workers.resume, "AWAY_SECONDS", -1.0)
+    refusals.append(RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b""))
+    with pytest.raises(RPCError):
+        await resume(here)
 
 
 async def test_a_capture_that_was_asked_for_before_the_loss_is_made_after_it(here: World) -> None:

@@ -28,7 +28,8 @@ from workers.builds.deployment import Build, State
 
 Json = dict[str, Any]
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 600.0
+"""What is pinned to a build that nobody runs any more stands still until these commands went through."""
 PAUSE_SECONDS = 2.0
 _BEGINS = "            prepared = await prepare(self.state, self.approved_review)\n"
 _STORY = "workflows/payment.py"
@@ -88,6 +89,8 @@ class Rollouts:
         """The newest build is current, also after a store that was lost chose another; nothing waits for an older."""
         tree, said = self._fleet.source, list[str | None]()
         known = await self._known()
+        if not known:
+            return "the server never told which builds there are"
         if not any(it.build_id == source_digest(tree) and it.state is State.CURRENT for it in known):
             said.append(await self._command(tree, "promote"))
         for older in (it for it in known if it.build_id in self._older and it.pinned):
