@@ -19,7 +19,7 @@ from activities.contracts import (
 from activities.edge import Edge
 from activities.errors import implements
 from activities.recording import release_lock
-from corridor.domain.effect import Operation
+from corridor.domain.effect import Operation, effect_number
 from corridor.domain.failure import Refused, broken
 from corridor.domain.money import Money
 from corridor.domain.payment import Status, StatusReason
@@ -157,8 +157,8 @@ def mark_started(connection: Connection, payment_id: str, now: datetime) -> None
     connection.execute(_MARK_STARTED, {"wanted": payment_id, "workflow_started_at": now})
 
 
-def latest_attempt(connection: Connection, payment_id: str) -> object | None:
+def latest_attempt(connection: Connection, payment_id: str) -> effects.EffectRow | None:
     """The newest authorisation or sale declared for the payment, if there is one."""
     collecting = (Operation.AUTHORISE, Operation.SALE)
     attempts = [row for row in effects.of_payment(connection, payment_id) if row.operation in collecting]
-    return attempts[-1] if attempts else None
+    return max(attempts, key=lambda row: effect_number(row.key), default=None)

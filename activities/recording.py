@@ -105,6 +105,8 @@ def _move_payment(
     deadlines: Deadlines,
 ) -> None:
     target = status_after(Operation(effect.operation), answer.outcome)
+    if target is None and _ends_the_question(payment, effect, answer):
+        payments.move(connection, payment, "payment.authorized", now, to=Status.AUTHORIZED)
     if target is None or target == payment.status:
         return
     changes: dict[str, Any] = {"provider_reference": answer.provider_reference or payment.provider_reference}
@@ -125,6 +127,12 @@ def _move_payment(
         changes["decline"] = answer.decline.model_dump() if answer.decline is not None else None
         release_lock(connection, payment, now)
     payments.move(connection, payment, _EVENTS[target], now, to=target, reason=reason, **changes)
+
+
+def _ends_the_question(payment: PaymentRow, effect: Any, answer: ProviderAnswer) -> bool:
+    """A capture that a person was asked about will never happen: the network let go, and the hold is to be closed."""
+    is_asked = payment.status == Status.REQUIRES_REVIEW and effect.operation == Operation.CAPTURE
+    return is_asked and answer.outcome is Outcome.DECLINED
 
 
 def release_lock(connection: Connection, payment: PaymentRow, now: datetime) -> None:

@@ -16,7 +16,7 @@ from activities.contracts import (
 )
 from activities.edge import Edge
 from activities.errors import implements
-from corridor.domain.effect import Operation, effect_key
+from corridor.domain.effect import Operation, effect_number
 from corridor.domain.failure import Refused
 from corridor.domain.money import Money
 from corridor.domain.payment import RefundStatus, StatusReason
@@ -34,7 +34,10 @@ class RefundSteps:
 
     @implements(RESERVE_REFUND)
     async def reserve(self, wanted: RefundIn) -> RefundReserved:
-        """Reserve the money and declare the effect, or refuse; run again, it returns what the first run did."""
+        """Reserve the money and declare the effect, or refuse; run again, it returns what stands.
+
+        That is the refund's newest effect: a workflow that was lost or reset may have sent under a second key.
+        """
         crash_point("intent.before_commit")
         reserved = await self._edge.database.write(self._reserve_and_tell, wanted, self._edge.now())
         crash_point("intent.committed")
@@ -54,7 +57,7 @@ class RefundSteps:
         if refund.status == RefundStatus.FAILED:
             return RefundReserved(status=RefundStatus.FAILED, refused=refund.status_reason)
         provider = self._edge.providers[payment.provider]
-        known = effects.find(connection, effect_key(refund.id, Operation.REFUND, 1))
+        known = _newest_effect(connection, payment.id, refund.id)
         if known is not None:
             posted = store.posting_by_key(connection, refund_booking.reserve_key(refund.id))
             return _reserved(refund, plans.plan_of(known, provider), posted)
@@ -75,6 +78,11 @@ class RefundSteps:
     async def release(self, wanted: RefundIn) -> RefundReleased:
         """Give reserved money back: the refund was proven never to have been sent."""
         return await self._edge.database.write(_release, wanted, self._edge.now())
+
+
+def _newest_effect(connection: Connection, payment_id: str, refund_id: str) -> Any | None:
+    own = [row for row in effects.of_payment(connection, payment_id) if row.object_id == refund_id]
+    return max(own, key=lambda row: effect_number(row.key), default=None)
 
 
 def _reserved(refund: Any, plan: EffectPlan, posting: Posting | None) -> RefundReserved:

@@ -160,8 +160,14 @@ def _refunds_paid_back(connection: Connection, wanted: BatchIn) -> list[tuple[st
     return [
         (refund_id, line_id)
         for refund_id, line_id in named
-        if refund_id is not None and refunds.load(connection, refund_id).status == RefundStatus.SUCCEEDED
+        if refund_id is not None and _is_done(connection, refund_id)
     ]
+
+
+def _is_done(connection: Connection, refund_id: str) -> bool:
+    """False of a refund that another installation made on the same account, too."""
+    refund = refunds.find(connection, refund_id)
+    return refund is not None and refund.status == RefundStatus.SUCCEEDED
 
 
 def _is_open(connection: Connection, payment_id: str) -> bool:
@@ -207,7 +213,9 @@ def _book(connection: Connection, provider: str, row: LineRow, now: datetime) ->
             return None
         case "charge" if row.payment_id is not None and _is_open(connection, row.payment_id):
             return None  # its workflow could not be told yet; the next import tells it
-        case "refund" | "adjustment" if (refund_id := _refund_of(line)) is not None:
+        case "refund" | "adjustment" if (refund_id := _refund_of(line)) and refunds.find(
+            connection, refund_id
+        ):
             posting, state = rules.refund_settled(key, refund_id, provider, line), "posted"
         case "fee":
             posting, state = rules.provider_fee(key, line.line_id, line), "posted"

@@ -25,6 +25,10 @@ from workflows import names
 
 GRACE = timedelta(seconds=20)
 """Longer than the slowest provider call: a worker that is told to stop finishes what it sent."""
+STICKY = timedelta(seconds=4)
+"""How long a payment waits for the worker that remembers it. Of one that was killed nobody knows that it is no more, and
+Temporal's default lets each of its buyers wait ten seconds; a busy one that is passed over costs a replay of its history.
+"""
 PASSED_THROUGH = (
     "corridor",
     "activities",
@@ -114,6 +118,7 @@ def core_worker(
         workflow_runner=(runner if sandboxed else _unsandboxed)(build is not None),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         max_cached_workflows=cached_workflows,
+        sticky_queue_schedule_to_start_timeout=STICKY,
         max_concurrent_workflow_tasks=50,
         max_concurrent_local_activities=50,
         max_concurrent_activities=50,

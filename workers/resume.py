@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities import plans
 from activities.contracts import EffectPlan
-from corridor.domain.effect import EffectState, Operation
+from corridor.domain.effect import EffectState, Operation, effect_number
 from corridor.domain.payment import RefundStatus, Status, StatusReason
 from corridor.providers.registry import Registry
 from corridor.storage import effects, reviews, settlement
@@ -193,24 +193,29 @@ def _review_reason(row: PaymentRow, review: Any) -> StatusReason | None:
 
 def _deciding_plan(own: Sequence[Any], providers: Registry) -> EffectPlan | None:
     """The effect whose fate decides what comes next: the unresolved one, else the newest that collects money."""
-    collecting = [effect for effect in own if effect.operation in _COLLECTING]
+    collecting = sorted(
+        (effect for effect in own if effect.operation in _COLLECTING),
+        key=lambda effect: (effect.operation == Operation.CAPTURE, effect_number(effect.key)),
+    )
     open_ones = [effect for effect in collecting if not EffectState(effect.state).is_final]
     chosen = (open_ones or collecting)[-1:]
     return plans.plan_of(chosen[0], providers[chosen[0].provider]) if chosen else None
 
 
 def _open_undo(own: Sequence[Any], providers: Registry) -> EffectPlan | None:
-    for effect in own:
-        if effect.operation == Operation.VOID and not EffectState(effect.state).is_final:
-            return plans.plan_of(effect, providers[effect.provider])
-    return None
+    """The newest void, unless it was refused or never sent: one that is approved wants its payment closed still."""
+    voids = [effect for effect in own if effect.operation == Operation.VOID]
+    newest = max(voids, key=lambda effect: effect_number(effect.key), default=None)
+    if newest is None or newest.state in (EffectState.DECLINED, EffectState.NOT_SENT):
+        return None
+    return plans.plan_of(newest, providers[newest.provider])
 
 
 def _numbers(own: Sequence[Any]) -> dict[str, int]:
     """How often each operation was declared, so that the next effect key is a new one."""
     numbers: dict[str, int] = {}
     for effect in own:
-        numbers[effect.operation] = max(numbers.get(effect.operation, 0), int(effect.key.rpartition(":")[2]))
+        numbers[effect.operation] = max(numbers.get(effect.operation, 0), effect_number(effect.key))
     return numbers
 
 

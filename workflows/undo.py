@@ -3,9 +3,11 @@
 from datetime import datetime, timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 from activities.contracts import EffectPlan
 from corridor.domain.effect import Operation
+from corridor.domain.failure import Refusal
 from corridor.domain.outcome import Outcome
 from corridor.domain.payment import Status, StatusReason
 from workflows.hints import Hints
@@ -35,7 +37,14 @@ async def voided(
     plan = state.current_plan()
     for seconds in (*retry_seconds, None):
         # All that is held, also where the step to undo was a capture of less.
-        void = await declare(state, UNDO[plan.operation], state.start.amount)
+        try:
+            void = await declare(state, UNDO[plan.operation], state.start.amount)
+        except (
+            ApplicationError
+        ) as refused:  # a person found the payment, and did not say under which reference
+            if refused.type not in set(Refusal):
+                raise
+            break
         executed = await carry_out(void, hints)
         if executed.outcome is Outcome.APPROVED:
             return True
@@ -51,7 +60,7 @@ async def voided(
 async def finish_undo(state: PaymentState, hints: Hints, void: EffectPlan) -> None:
     """An undo that was declared is carried to its end. Who asked for it is not known any more, what it was is."""
     executed = await carry_out(void, hints, inherited=True)
-    if executed.outcome is not Outcome.APPROVED:
+    if executed.outcome is not Outcome.APPROVED and not await voided(state, hints):
         return
     if state.plan is not None and state.plan.operation is Operation.CAPTURE:
         await move(state, Status.FAILED, StatusReason.NOT_SENT)

@@ -42,6 +42,11 @@ def effect_key(object_id: str, operation: Operation, number: int) -> str:
     return f"{object_id}:{operation}:{number}"
 
 
+def effect_number(key: str) -> int:
+    """Which declaration of its operation an effect is. Moments of declaring come from different clocks; this does not."""
+    return int(key.rpartition(":")[2])
+
+
 class FrozenRequest(Frozen):
     """The bytes of a provider call, fixed when the effect is declared; a repeat sends exactly these."""
 

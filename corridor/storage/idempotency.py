@@ -5,7 +5,7 @@ between the change and the HTTP response cannot lose or alter it.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,9 @@ LEASE = timedelta(seconds=15)
 A request that still runs has answered before (its deadline is 10 s); one whose process was killed keeps the shop
 waiting no longer than this. A retry that comes too early only joins the same workflow, or the same update of it.
 """
+
+_OVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""The end of a lease that was given back: past by everybody's clock, as the moment of the claim may not be."""
 
 
 @cache
@@ -117,5 +120,5 @@ def release(connection: Connection, resource_id: str) -> None:
     connection.execute(
         update(idempotency_keys)
         .where(idempotency_keys.c.resource_id == resource_id, idempotency_keys.c.status_code.is_(None))
-        .values(lease_until=idempotency_keys.c.created_at)
+        .values(lease_until=_OVER)
     )

@@ -1,10 +1,11 @@
 """Outages of providers as rows: written by those who call providers, read at the door before anything is accepted.
 
 An outage holds until `until` and no longer, whoever wrote it: if those who watch are gone, nobody is kept out for ever.
+A clock that is ahead may write an `until` of tomorrow; nobody means to look away for longer than `LONGEST`.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -38,11 +39,14 @@ def end(connection: Connection, provider: str, cause: Cause) -> bool:
     return connection.execute(delete(provider_outages).where(mine)).rowcount > 0
 
 
+LONGEST = timedelta(minutes=2)
+
+
 def standing(connection: Connection, now: datetime) -> Mapping[str, datetime]:
     """Providers not to be used now, each with the moment up to which that is known."""
     query = (
         select(provider_outages.c.provider, func.max(provider_outages.c.until).label("until"))
-        .where(provider_outages.c.until > now)
+        .where(provider_outages.c.until > now, provider_outages.c.until <= now + LONGEST)
         .group_by(provider_outages.c.provider)
     )
     return {row.provider: row.until for row in connection.execute(query)}

@@ -75,6 +75,11 @@ def accept(connection: Connection, new: NewRefund, now: datetime) -> RefundRow:
     return row
 
 
+def find(connection: Connection, refund_id: str) -> RefundRow | None:
+    """The row, if there is one here: providers may tell of refunds that another installation made."""
+    return connection.execute(select(refunds).where(refunds.c.id == refund_id)).one_or_none()
+
+
 def load(connection: Connection, refund_id: str) -> RefundRow:
     """The row, whoever owns it: for the refund's own workflow. Raises `Refused(NOT_FOUND)`."""
     return _one(connection.execute(select(refunds).where(refunds.c.id == refund_id)).one_or_none())

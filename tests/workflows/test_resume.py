@@ -4,21 +4,26 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 import workers.resume
-from activities.contracts import DecideReviewIn, DeclareIn
-from activities.payment_steps import PaymentSteps
+from activities import recording
+from activities.contracts import DecideReviewIn, DeclareIn, ExecuteIn, RefundIn
+from activities.payment_steps import PaymentSteps, latest_attempt
+from activities.provider_steps import ProviderSteps
+from activities.refund_steps import RefundSteps
 from activities.review_steps import ReviewSteps
 from corridor.domain.effect import Operation
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
+from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.domain.payment import Status, StatusReason
 from corridor.ledger import proof
 from corridor.storage import effects, payments, refunds, webhook_deliveries, webhook_endpoints
+from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import events
 from tests.workflows.world import World, now
 from workers.resume import Resumed, resume_all, resume_of
@@ -208,6 +213,58 @@ async def test_a_server_that_goes_away_in_the_middle_is_waited_for(
     refusals.append(RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b""))
     with pytest.raises(RPCError):
         await resume(here)
+
+
+async def test_a_refund_that_was_sent_under_a_second_key_is_found_under_it(here: World) -> None:
+    """The first key was spent, the second was sent, and the workflow that knew was lost with the answer."""
+    payment = await here.pay()
+    refund_id = await here.accept_refund(payment.id, 2_000)
+    wanted = RefundIn(refund_id=refund_id, payment_id=payment.id)
+    reserve, declare = RefundSteps(here.wired.edge).reserve, PaymentSteps(here.wired.edge).declare
+    first = (await ActivityEnvironment().run(reserve, wanted)).plan
+    nothing = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=Evidence(seen_at=now()))
+    deadlines = here.wired.edge.deadlines("stripe")
+    await here.database.write(recording.record_answer, first.effect_key, nothing, now(), deadlines)
+    again = DeclareIn(payment_id=payment.id, object_id=refund_id, operation=Operation.REFUND, number=2)
+    second = (await ActivityEnvironment().run(declare, again)).plan
+    bytes_of_it = effects.request(await here.database.read(effects.get, second.effect_key))
+    await here.stripe.send(second.effect_key, Operation.REFUND, bytes_of_it)
+    assert refund_id in (await resume(here)).started
+    async with asyncio.timeout(20):
+        while (await here.database.read(refunds.load, refund_id)).status == "processing":
+            await asyncio.sleep(0.1)
+    assert (await here.database.read(refunds.load, refund_id)).status == "succeeded"
+    assert [effect for effect, _ in await here.moved(payment.id)].count("refund") == 1
+
+
+async def test_a_void_that_was_proven_before_the_loss_closes_its_payment(here: World) -> None:
+    payment = await here.authorize()
+    wanted = DeclareIn(payment_id=payment.id, object_id=payment.id, operation=Operation.VOID, number=1)
+    void = (await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, wanted)).plan
+    await ActivityEnvironment().run(
+        ProviderSteps(here.wired.edge).execute, ExecuteIn(effect_key=void.effect_key)
+    )
+    assert (await here.payment(payment.id)).status == "authorized"
+    await lose_and_resume(here, payment.id)
+    await here.until(payment.id, "canceled")
+
+
+async def test_which_attempt_is_the_newest_is_no_question_of_clocks(here: World) -> None:
+    """The first was declared by a worker whose clock was a day ahead."""
+    await here.plant("status", status=500, stored=True)
+    payment = await here.pay()
+    assert len(await here.effects(payment.id)) == 2
+    await here.database.write(_declare_tomorrow, f"{payment.id}:sale:1")
+    newest = await here.database.read(latest_attempt, payment.id)
+    assert newest is not None
+    assert newest.key == f"{payment.id}:sale:2"
+    _, state = await here.database.write(resume_of, payment.id, here.wired.edge.providers, here.windows)
+    assert state.plan.effect_key == f"{payment.id}:sale:2"
+
+
+def _declare_tomorrow(connection: Connection, key: str) -> None:
+    later = now() + timedelta(days=1)
+    connection.execute(update(effect_table).where(effect_table.c.key == key).values(declared_at=later))
 
 
 async def test_a_capture_that_was_asked_for_before_the_loss_is_made_after_it(here: World) -> None:

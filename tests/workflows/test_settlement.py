@@ -10,6 +10,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.contracts import BatchesIn, BatchIn, ImportPageIn, SettleIn
 from activities.settle_step import SettleStep
 from activities.settlement_steps import SettlementSteps, Tidings
+from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.settlement import BadRow, SettlementBatch, SettlementPage
 from corridor.ledger import store
@@ -59,6 +60,31 @@ async def test_a_charge_that_is_nobodys_waits_in_suspense(here: World) -> None:
     assert await here.database.read(_count, "adjustment") == 1
     here.strangers.append(("authorise", 700, "EUR"))
     here.strangers.append(("capture", 700, "EUR"))
+
+
+async def test_a_refund_of_another_installation_holds_up_no_settlement(here: World) -> None:
+    """A second stack on the same account, or a database that is older: its rows name refunds that are not here."""
+    theirs = new_id(Prefix.REFUND, now())
+    sold = {
+        "amount": "700",
+        "currency": "eur",
+        "confirm": "true",
+        "payment_method": "pm_card_refundFail",
+        "automatic_payment_methods[enabled]": "true",
+        "automatic_payment_methods[allow_redirects]": "never",
+    }
+    key = {"authorization": "Bearer sk_test_x"}
+    intent = await here.control.post("/stripe/v1/payment_intents", data=sold, headers=key)
+    back = {"payment_intent": intent.json()["id"], "metadata[corridor_effect]": f"{theirs}:refund:1"}
+    (await here.control.post("/stripe/v1/refunds", data=back, headers=key)).raise_for_status()
+    (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
+    payment = await here.pay()
+    await here.settle()
+    await here.until(payment.id, "settled")
+    assert len(await here.database.read(_lines, "unmatched")) == 3
+    assert await here.database.read(_count, "refund_settled") == 0
+    for effect in ("authorise", "capture", "refund", "refund_failed"):
+        here.strangers.append((effect, 700, "EUR"))
 
 
 async def test_two_signals_of_one_row_make_one_posting(here: World) -> None:

@@ -4,11 +4,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from corridor.domain.payment import CaptureMethod
 from corridor.providers.port import KEY_LIFE_MARGIN_SECONDS
 from corridor.storage import effects
+from corridor.storage.tables import payments as payments_table
 from corridor.storage.tables import quotes
 from tests.workflows.world import World
 
@@ -209,6 +210,37 @@ async def test_an_unknown_capture_that_a_person_found_absent_leaves_the_authoris
     assert (await here.decide(payment.id, "absent"))["status"] == "authorized"
     await here.heal()
     assert (await here.capture(payment.id))["status"] == "captured"
+
+
+async def test_an_unknown_capture_whose_authorisation_lapsed_meanwhile_ends_the_payment(here: World) -> None:
+    """Nobody decided, and the network let go: the provider says that the capture will never be."""
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("reset_before_effect", "payment_intents.capture")
+    await here.plant("status", "payment_intents.retrieve", times=FOR_EVER, status=503)
+    assert (await here.capture(payment.id))["status"] == "requires_review"
+    await here.heal()
+    (await here.control.post("/control/clock", json={"advance_seconds": 8 * 86_400})).raise_for_status()
+    await here.hint(payment.id)
+    assert (await here.until(payment.id, "authorized", "expired")).status_reason is None
+    assert (await here.cancel(payment.id))["status"] == "canceled"
+
+
+async def test_a_hold_that_was_found_under_no_reference_is_shown_and_not_parked(here: World) -> None:
+    """Nobody can release what has no name; that is a person's matter and must not stop the workflow."""
+    await _provider_goes_away(here)
+    payment = await here.authorize()
+    assert (await here.decide(payment.id, "found"))["status"] == "authorized"
+    await here.database.write(_forget_the_reference, payment.id)
+    answer = await here.cancel(payment.id)
+    assert (answer["refused"], answer["status"]) == ("outcome_unknown", "requires_review")
+    assert (await here.payment(payment.id)).status_reason == "compensation_stuck"
+
+
+def _forget_the_reference(connection: Connection, payment_id: str) -> None:
+    connection.execute(
+        update(payments_table).where(payments_table.c.id == payment_id).values(provider_reference=None)
+    )
 
 
 async def test_after_the_life_of_a_key_nothing_is_repeated_under_it(here: World) -> None:
