@@ -39,12 +39,10 @@ async def voided(
         # All that is held, also where the step to undo was a capture of less.
         try:
             void = await declare(state, UNDO[plan.operation], state.start.amount)
-        except (
-            ApplicationError
-        ) as refused:  # a person found the payment, and did not say under which reference
+        except ApplicationError as refused:
             if refused.type not in set(Refusal):
                 raise
-            break
+            break  # a person found the payment, and did not say under which reference
         executed = await carry_out(void, hints)
         if executed.outcome is Outcome.APPROVED:
             return True

@@ -40,6 +40,7 @@ def end(connection: Connection, provider: str, cause: Cause) -> bool:
 
 
 LONGEST = timedelta(minutes=2)
+"""Far more than an outage is ever noted for, and than clocks that are kept may differ."""
 
 
 def standing(connection: Connection, now: datetime) -> Mapping[str, datetime]:

@@ -65,6 +65,12 @@ async def test_an_outage_nobody_watches_any_more_runs_out(database: Database) ->
     assert not await down(database, NOW + KEEP_OUT)
 
 
+async def test_an_outage_that_a_clock_a_day_ahead_wrote_keeps_nobody_out(database: Database) -> None:
+    tomorrow = NOW + timedelta(days=1)
+    await database.write(outages.note, "stripe", Cause.FAILING, "gone", tomorrow, tomorrow + KEEP_OUT)
+    assert await down(database) == {}
+
+
 async def test_noted_again_an_outage_is_prolonged(database: Database) -> None:
     for seconds in (5, 10):
         until = NOW + timedelta(seconds=seconds)
