@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, Select, bindparam, delete, func, insert, select, update
 
-from corridor.domain.ids import Prefix, new_id
+from corridor.domain.ids import Prefix, created_at, new_id
 from corridor.storage.records import Json, time_view
 from corridor.storage.tables import event_positions, events, unpositioned_events
 
@@ -35,10 +35,12 @@ def append(
 ) -> str:
     """Write event number `sequence` of the object; the UNIQUE key refuses a second one. Returns the event id.
 
-    The id is derived from object and sequence, so a transaction that runs again writes the same id.
+    The id is derived from what the event says, never from when it is said: a transaction that runs again writes the
+    same id, and so does a step that is taken again after the database came back older. Whoever was told of the event
+    before then knows it by its id.
     """
-    entropy = hashlib.sha256(f"{object_id}:{sequence}".encode()).digest()[:10]
-    event_id = new_id(Prefix.EVENT, now, entropy)
+    said = hashlib.sha256(f"{object_id}:{sequence}:{event_type}".encode()).digest()[:10]
+    event_id = new_id(Prefix.EVENT, created_at(object_id), said)
     connection.execute(
         _INSERT,
         {
