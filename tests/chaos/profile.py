@@ -118,7 +118,7 @@ PROFILES: dict[str, Profile] = {
     "soak": Profile(
         name="soak",
         payments=10_050,
-        safety_seconds=2_100,
+        safety_seconds=2_700,
         kills={"temporal": 75, "worker": 225, "worker-2": 225, "api": 180, "sandbox": 90},
         pauses=125,
         network=800,
