@@ -39,6 +39,8 @@ class Command:
     location: str
     view: Callable[[Connection], Json]
     """Raises `Refused(NOT_FOUND)` for a foreign object; called in the claiming transaction too."""
+    is_done: Callable[[Json], bool]
+    """Whether this view shows just what the command asks for."""
     check: Callable[[Connection], None] | None = None
     """What must hold for a new command, called in the claiming transaction. Raises `Refused` or `Problem`."""
 
@@ -66,7 +68,7 @@ async def _finish(request: Request, deps: ApiDependencies, claim: Claim, command
             raise Problem(
                 "unavailable", "the review is being opened; nothing was changed, repeat it"
             ) from None
-        return await _store_problem(request, deps, claim, of_refusal(refused))
+        return await _refuse(request, deps, claim, command, refused)
     except Exception:
         await release(deps, claim.resource_id)
         raise
@@ -79,8 +81,23 @@ async def _finish(request: Request, deps: ApiDependencies, claim: Claim, command
         refusal = Refused(
             Refusal(result.refused), result.detail or "the payment had moved on", _status_facts(view)
         )
-        return await _store_problem(request, deps, claim, of_refusal(refusal))
+        return await _refuse(request, deps, claim, command, refusal)
     return await _store(deps, claim, Replay(200, None, render(view)))
+
+
+async def _refuse(
+    request: Request, deps: ApiDependencies, claim: Claim, command: Command, refused: Refused
+) -> Response:
+    """Keep the refusal as the answer, unless an earlier try of this request is what stands in the command's way.
+
+    A workflow that was lost may have carried the command out and told nobody; the one that goes on in its place only
+    finds that there is nothing left to do.
+    """
+    if claim.resumed:
+        view = await deps.database.read(command.view)
+        if command.is_done(view):
+            return await _store(deps, claim, Replay(200, None, render(view)))
+    return await _store_problem(request, deps, claim, of_refusal(refused))
 
 
 async def _is_early(deps: ApiDependencies, command: Command, refused: Refused) -> bool:

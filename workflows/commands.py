@@ -36,21 +36,26 @@ def decisions_for(reason: StatusReason | None) -> frozenset[str]:
     return frozenset({"found", "absent"})
 
 
-def refusal_of(status: Status) -> Refusal:
-    """The code for a command that was accepted and did not succeed, by the status the payment has now."""
+def refusal_of(status: Status, no_rate: StatusReason | None) -> Refusal:
+    """The code for a command that was accepted and did not succeed, by the status the payment has now.
+
+    `no_rate` is why a lock that ran out was not renewed, where that is what ended the payment.
+    """
     match status:
         case Status.REQUIRES_REVIEW:
             return Refusal.OUTCOME_UNKNOWN
         case Status.EXPIRED:
             return Refusal.AUTHORIZATION_EXPIRED
-        case Status.FAILED:
-            return Refusal.SLIPPAGE_EXCEEDED
+        case Status.FAILED if no_rate is not None:
+            unavailable = no_rate is StatusReason.RATE_UNAVAILABLE
+            return Refusal.RATE_UNAVAILABLE if unavailable else Refusal.SLIPPAGE_EXCEEDED
         case (
             Status.PROCESSING
             | Status.REQUIRES_ACTION
             | Status.AUTHORIZED
             | Status.CAPTURED
             | Status.SETTLED
+            | Status.FAILED
             | Status.CANCELED
         ):
             return Refusal.STATE_CONFLICT

@@ -47,6 +47,9 @@ from workflows.undo import VOID_LEAD, finish_undo, seconds_until, voided
 
 MAXIMUM_ATTEMPTS = 2
 """Attempts proven never to have reached the provider before the payment is given up."""
+MAXIMUM_REQUOTES = 5
+"""New locks a payment takes before it is given up: one is enough while clocks agree."""
+REQUOTE_PAUSE = timedelta(seconds=1)
 MAY_BECOME_CAPTURABLE = frozenset({Status.PROCESSING, Status.REQUIRES_ACTION, Status.REQUIRES_REVIEW})
 BUYER_POLL_SECONDS = (20, 60, 180, 600, 1800)
 
@@ -63,6 +66,8 @@ class PaymentWorkflow:
         self.tickets = Tickets()
         self.hints = Hints()
         self.pace = Pace()
+        self.requotes = 0
+        self.no_rate: StatusReason | None = None
         self.facts: list[SettlementFact] = []
 
     @workflow.run
@@ -134,18 +139,28 @@ class PaymentWorkflow:
             self.state.action_until = workflow.now() + timedelta(seconds=self.start.action_window_seconds)
 
     async def _requote(self, plan: EffectPlan) -> None:
-        """The lock ran out before anything was sent: a new rate inside the merchant's limit, or no payment."""
+        """The lock ran out before anything was sent: a new rate inside the merchant's limit, or no payment.
+
+        Where the clocks of two workers disagree, one may find a lock good that the other never sends on: they are
+        asked a few times, with a pause in which another worker can come to the turn, and not for ever.
+        """
+        self.requotes += 1
+        if self.requotes > 1:
+            await workflow.sleep(
+                REQUOTE_PAUSE, summary="the renewed FX lock was over before it could be used"
+            )
         requoted = await local(
             REQUOTE, RequoteIn(payment_id=self.start.payment_id), "FX lock expired: new quote"
         )
-        if requoted.accepted:
+        if requoted.accepted and self.requotes < MAXIMUM_REQUOTES:
             return await self._execute(plan)
+        self.no_rate = reason = requoted.reason or StatusReason.RATE_UNAVAILABLE
         # Nothing was sent: said of the effect too, or it would stay declared for ever.
         await look_once(plan, absence_is_proof=plan.policy.absence_is_proof)
         if plan.operation is Operation.CAPTURE:
-            await self._release(Status.FAILED, requoted.reason or StatusReason.SLIPPAGE_EXCEEDED)
+            await self._release(Status.FAILED, reason)
         else:
-            await move(self.state, Status.FAILED, requoted.reason or StatusReason.SLIPPAGE_EXCEEDED)
+            await move(self.state, Status.FAILED, reason)
 
     async def _try_again(self, plan: EffectPlan, absent: Executed) -> None:
         """Absence is proven. A new effect key is only taken where the old one is spent, or never protected anything."""
@@ -249,7 +264,7 @@ class PaymentWorkflow:
         if self.state.status is Status.CAPTURED:
             self.state.done(ticket)
         else:
-            code = refusal_of(self.state.status)
+            code = refusal_of(self.state.status, self.no_rate)
             self.state.refuse(
                 ticket, code, f"the capture did not go through; the payment is now {self.state.status}"
             )
@@ -301,7 +316,7 @@ class PaymentWorkflow:
         else:
             self.state.refuse(
                 ticket,
-                refusal_of(self.state.status),
+                refusal_of(self.state.status, self.no_rate),
                 f"too late to cancel: the payment is {self.state.status}",
             )
 

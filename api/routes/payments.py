@@ -23,7 +23,7 @@ from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, checked, new_id
 from corridor.domain.money import Money
 from corridor.domain.outcome import Frozen
-from corridor.domain.payment import CaptureMethod, Status
+from corridor.domain.payment import CaptureMethod, Status, StatusReason
 from corridor.domain.quote import QuoteStatus
 from corridor.fx.store import get_quote
 from corridor.runtime import metrics
@@ -33,7 +33,7 @@ from corridor.storage import payments
 from corridor.storage.database import DatabaseUnavailable
 from corridor.storage.idempotency import Replay
 from corridor.storage.payments import PaymentRow
-from corridor.storage.records import Json
+from corridor.storage.records import Json, money_view
 from workflows import names
 from workflows.messages import CancelCommand, CaptureCommand
 
@@ -130,7 +130,12 @@ async def capture_payment(
         if amount is not None:
             _check_capture(row, amount)
 
-    command = _command(names.CAPTURE, CaptureCommand(amount=amount), payment_id, merchant, once, check)
+    def is_done(view: Json) -> bool:
+        wanted = view["amount"] if amount is None else money_view(amount)
+        return view["status"] in (Status.CAPTURED, Status.SETTLED) and view["amount_captured"] == wanted
+
+    asked = CaptureCommand(amount=amount)
+    command = _command(names.CAPTURE, asked, payment_id, merchant, once, is_done, check)
     return await commands.carry_out(request, deps, once, command)
 
 
@@ -147,7 +152,11 @@ async def cancel_payment(
     body: NothingInput | None = None,
 ) -> Response:
     """Cancel a payment that was not captured; an authorisation is released at the provider."""
-    command = _command(names.CANCEL, CancelCommand(), payment_id, merchant, once)
+
+    def is_done(view: Json) -> bool:
+        return (view["status"], view["status_reason"]) == (Status.CANCELED, StatusReason.CANCELED_BY_MERCHANT)
+
+    command = _command(names.CANCEL, CancelCommand(), payment_id, merchant, once, is_done)
     return await commands.carry_out(request, deps, once, command)
 
 
@@ -208,6 +217,7 @@ def _command(
     payment_id: str,
     merchant: Merchant,
     once: Once,
+    is_done: Callable[[Json], bool],
     check: Callable[[Connection], None] | None = None,
 ) -> commands.Command:
     checked(payment_id, Prefix.PAYMENT)
@@ -222,6 +232,7 @@ def _command(
         argument=argument,
         location=f"/v1/payments/{payment_id}",
         view=view,
+        is_done=is_done,
         check=check,
     )
 

@@ -68,5 +68,6 @@ async def decide_review(
         ),
         location=f"/v1/reviews/{review_id}",
         view=view,
+        is_done=lambda found: bool(found["status"] == "decided" and found["decision"] == body.decision),
     )
     return await commands.carry_out(request, deps, once, command)

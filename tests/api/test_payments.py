@@ -9,7 +9,8 @@ from sqlalchemy import Connection, func, select
 
 from api.gateway import Accepted, Done, TemporalUnavailable, WorkflowGone
 from corridor.domain.failure import Refusal, Refused
-from corridor.domain.payment import Status
+from corridor.domain.payment import Status, StatusReason
+from corridor.storage import payments as payment_store
 from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.tables import idempotency_keys, payments
 from tests.api.conftest import Stand, order
@@ -288,6 +289,39 @@ async def test_command_that_may_not_have_arrived_can_be_repeated_with_its_key(sm
     repeated = await small_stand.post(path, key="c1")
     assert repeated.status_code == 200
     assert small_stand.gateway.sent[0].update_id == small_stand.gateway.sent[1].update_id
+
+
+@pytest.mark.parametrize(
+    ("verb", "minor", "became", "status"),
+    [
+        ("capture", None, {"to": Status.CAPTURED, "amount_captured_minor": 10_000}, 200),
+        ("capture", 4_000, {"to": Status.CAPTURED, "amount_captured_minor": 4_000}, 200),
+        ("capture", 4_000, {"to": Status.CAPTURED, "amount_captured_minor": 5_000}, 409),
+        ("cancel", None, {"to": Status.CANCELED, "reason": StatusReason.CANCELED_BY_MERCHANT}, 200),
+        ("cancel", None, {"to": Status.CANCELED, "reason": StatusReason.CANCELED_BY_OPERATOR}, 409),
+    ],
+)
+async def test_a_command_its_lost_workflow_carried_out_is_answered_as_done(
+    small_stand: Stand, verb: str, minor: int | None, became: dict[str, Any], status: int
+) -> None:
+    """The one that goes on in its place finds nothing left to do; what the first try did is what was asked for."""
+    small_stand.gateway.outcome = Status.AUTHORIZED
+    paid = await small_stand.paid()
+    body = {} if minor is None else {"amount": {"minor": minor, "currency": "EUR"}}
+    path = f"/v1/payments/{paid['id']}:{verb}"
+    refusal = Refused(Refusal.STATE_CONFLICT, "nothing more can be done")
+    small_stand.gateway.answers = [TemporalUnavailable(), refusal, refusal]
+    lost = await small_stand.post(path, body, key="c1")
+
+    def carried_out(connection: Connection) -> None:
+        row = payment_store.lock(connection, paid["id"])
+        payment_store.move(connection, row, "payment.moved", small_stand.clock(), **became)
+
+    await small_stand.database.write(carried_out)
+    repeated = await small_stand.post(path, body, key="c1")
+    other = await small_stand.post(path, body, key="c2")
+    assert [lost.status_code, repeated.status_code, other.status_code] == [503, status, 409]
+    assert (await small_stand.post(path, body, key="c1")).content == repeated.content
 
 
 @pytest.mark.parametrize(

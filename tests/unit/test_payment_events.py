@@ -47,7 +47,9 @@ def test_an_event_told_again_later_has_the_id_it_had_and_another_event_has_not(s
         def told(event_type: str, at: datetime) -> str:
             """The id of the event, taken back."""
             payments.move(connection, row, event_type, at, provider="stripe")
-            query = select(events.c.id).where(events.c.object_id == row.id, events.c.sequence == row.sequence + 1)
+            query = select(events.c.id).where(
+                events.c.object_id == row.id, events.c.sequence == row.sequence + 1
+            )
             event_id = connection.execute(query).scalar_one()
             connection.rollback()
             return str(event_id)

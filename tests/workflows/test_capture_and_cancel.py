@@ -251,6 +251,29 @@ async def test_nothing_is_sent_for_a_payment_whose_new_rate_was_refused(here: Wo
     assert await here.moved(payment.id) == []
 
 
+async def test_a_lock_that_is_over_whenever_it_is_used_ends_the_payment(here: World) -> None:
+    """As where the sender's clock is ahead of the others': each new lock is over for it, and asking has an end."""
+    here.lock(2)
+    payment = await here.pay(slippage_policy="requote")
+    assert (payment.status, payment.status_reason) == ("failed", "rate_unavailable")
+    assert await here.effects(payment.id) == [("sale:1", "not_sent")]
+    assert await here.moved(payment.id) == []
+
+
+async def test_a_capture_without_a_rate_is_refused_for_that(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment_id = await _authorised_with_a_lock_that_ran_out(here)
+    monkeypatch.setattr(Desk, "ask", _no_rate)
+    answer = await here.capture(payment_id)
+    assert (answer["refused"], answer["status"]) == ("rate_unavailable", "failed")
+    assert ("cancel", 10_000) in await here.moved(payment_id)
+
+
+async def _no_rate(*_: object) -> None:
+    raise Refused(Refusal.RATE_UNAVAILABLE, "no provider quotes")
+
+
 async def test_a_late_attempt_does_not_collect_for_a_payment_that_has_ended(here: World) -> None:
     payment = await here.authorize()
     declaring = DeclareIn(payment_id=payment.id, object_id=payment.id, operation=Operation.CAPTURE, number=1)
