@@ -14,7 +14,7 @@ from api.server import server_of
 from corridor.domain.money import Money
 from corridor.domain.quote import Quote
 from corridor.fx.desk import Desk
-from corridor.runtime import client, logging, telemetry
+from corridor.runtime import client, clock, logging, telemetry
 from corridor.runtime.settings import Settings, load
 from corridor.storage import merchants
 from corridor.storage.database import Database
@@ -45,6 +45,7 @@ async def serve(settings: Settings) -> None:
     telling = telemetry.start(settings, "api")
     wired = wiring.build(settings)
     try:
+        await clock.require_agreement(wired.edge.database, settings.clock_apart_limit_seconds)
         connected = await client.connect(
             settings, interceptors=telling.interceptors, runtime=telling.runtime, lazy=True
         )
@@ -74,7 +75,10 @@ async def serve(settings: Settings) -> None:
 def main() -> None:
     settings = load()
     logging.configure(settings, "api")
-    asyncio.run(serve(settings))
+    try:
+        asyncio.run(serve(settings))
+    except clock.ClockApart as apart:
+        raise SystemExit(f"{apart}; nothing was accepted. Then start the API again") from None
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from datetime import timedelta
 import structlog
 from temporalio.client import Client
 
-from corridor.runtime import build, logging, readiness, telemetry
+from corridor.runtime import build, clock, logging, readiness, telemetry
 from corridor.runtime import client as temporal_client
 from corridor.runtime.settings import Settings, load
 from workers import fleet, schedules, wiring
@@ -19,6 +19,7 @@ from workers.wiring import Wiring
 from workflows.starts import Windows
 
 SCHEDULES_LOOKED_AT_SECONDS = 60.0
+CLOCK_LOOKED_AT_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     telling = telemetry.start(settings, "worker")
     wired = wiring.build(settings)
     try:
+        await clock.require_agreement(wired.edge.database, settings.clock_apart_limit_seconds)
         client = await until_answered(
             "the connection",
             lambda: temporal_client.connect(
@@ -58,7 +60,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             readiness.announce(settings)
             log.info("worker is ready", providers=wired.edge.providers.names, build_id=build_id)
             async with asyncio.TaskGroup() as group:
-                for keeper in (*keepers, _schedules(client, wired, settings)):
+                for keeper in (*keepers, _schedules(client, wired, settings), _clock(wired, settings)):
                     group.create_task(keep_turning(keeper, stop), name=keeper.name)
                 await relay.run(
                     wired.edge.database, client, wired.edge.providers, stop, windows, wired.edge.now
@@ -87,6 +89,18 @@ def _schedules(client: Client, wired: Wiring, settings: Settings) -> Loop:
     )
 
 
+def _clock(wired: Wiring, settings: Settings) -> Loop:
+    """A clock that goes wrong later is told, not acted upon: what is under way here is looked up before it is judged."""
+
+    async def turn() -> int:
+        apart = await clock.measure(wired.edge.database, settings.clock_apart_limit_seconds)
+        if apart is not None:
+            log.error("clocks apart", detail=apart)
+        return 0
+
+    return Loop("clock", turn, busy_seconds=CLOCK_LOOKED_AT_SECONDS, idle_seconds=CLOCK_LOOKED_AT_SECONDS)
+
+
 async def _main() -> None:
     settings = load()
     logging.configure(settings, "worker")
@@ -94,7 +108,10 @@ async def _main() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await work(settings, stop)
+    try:
+        await work(settings, stop)
+    except clock.ClockApart as apart:
+        raise SystemExit(f"{apart}; no work was taken. Then start the worker again") from None
 
 
 if __name__ == "__main__":

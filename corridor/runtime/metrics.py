@@ -31,6 +31,9 @@ _unknown_age = _meter.create_gauge(
 _reviews = _meter.create_gauge("corridor.reviews", description="payments that wait for a person")
 _review_age = _meter.create_gauge("corridor.reviews.oldest", unit="s", description="age of the oldest review")
 _down = _meter.create_gauge("corridor.provider.down", description="1 while a provider does not answer")
+_clock = _meter.create_gauge(
+    "corridor.clock.ahead", unit="s", description="this machine's clock against the database's"
+)
 _compensations = _meter.create_counter("corridor.compensation.retries", description="undo steps tried again")
 _webhook_lag = _meter.create_histogram(
     "corridor.webhook.lag",
@@ -73,6 +76,11 @@ def reviews_waiting(count: int, oldest_seconds: float) -> None:
     """How many payments wait for a person now, and since when the oldest."""
     _reviews.set(count)
     _review_age.set(oldest_seconds)
+
+
+def clock_ahead(seconds: float) -> None:
+    """How far this machine's clock is ahead of the database's; negative when it is behind."""
+    _clock.set(seconds)
 
 
 def compensation_retried(operation: str) -> None:

@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     clock_offset_seconds: int = Field(
         0, description="how far this process's clock is ahead; sandbox only, to test clocks that disagree"
     )
+    clock_apart_limit_seconds: float = Field(
+        5.0, gt=0, description="a process whose machine's clock is further from the database's does not start"
+    )
 
     market_day: date | None = Field(None, description="fix the rates to this published day; None: the newest")
     rate_max_age_hours: int = Field(96, ge=1, description="four days bridge a weekend and a bank holiday")
