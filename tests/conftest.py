@@ -13,6 +13,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import settings as hypothesis_settings
 from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError
@@ -35,6 +37,10 @@ from corridor.runtime.settings import Settings, load
 from corridor.storage.migrate import upgrade
 
 NAMESPACE = "default"
+
+# Slow is not wrong: a machine that is taken away for half a second must not fail a property.
+hypothesis_settings.register_profile("suite", deadline=None)
+hypothesis_settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -186,7 +192,7 @@ async def _real_server(directory: Path, key_ring: KeyRing) -> AsyncIterator[Work
             preexec_fn=die_with_parent,  # noqa: PLW1509 — one prepared system call, no locks
         )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await temporal_server.is_serving(address, NAMESPACE):
                 await asyncio.sleep(0.05)
         client = await Client.connect(
@@ -195,7 +201,11 @@ async def _real_server(directory: Path, key_ring: KeyRing) -> AsyncIterator[Work
         yield WorkflowEnvironment.from_client(client)
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait, 10)
+        try:
+            await asyncio.to_thread(process.wait, 10)
+        except subprocess.TimeoutExpired:
+            process.kill()  # nobody reads its file any more
+            await asyncio.to_thread(process.wait, 10)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -225,6 +235,7 @@ async def skipping_env(
 async def _with_own_clocks(directory: Path, converter: DataConverter) -> WorkflowEnvironment:
     attributes = [f"{name}={kind}" for name, kind in temporal_server.SEARCH_ATTRIBUTES.items()]
     return await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_startup_timeout=timedelta(seconds=60),
         dev_server_existing_path=str(_logging_to_file(directory, temporal_server.executable())),
         data_converter=converter,
         dev_server_extra_args=[

@@ -1,5 +1,6 @@
 """TCP ports of the embedded stack: which are taken and by whom, and free ones for tests and demos."""
 
+import contextlib
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -62,17 +63,25 @@ def require_free(host: str, claims: Sequence[Claim]) -> None:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports nobody listens on at this moment, all different."""
-    held = []
-    try:
-        for _ in range(count):
-            probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            held.append(probe)
-            probe.bind((host, 0))
-        return [probe.getsockname()[1] for probe in held]
-    finally:
-        for probe in held:
-            probe.close()
+    """Ports nobody listens on at this moment, all different, and given to nobody else for a minute.
+
+    Each leaves a closed connection behind (TIME_WAIT): the kernel passes such a port by when another program asks for
+    any free one, and the server it is meant for, which sets SO_REUSEADDR, may listen there all the same.
+    """
+    with contextlib.ExitStack() as held:
+        return [_left_waiting(held, host) for _ in range(count)]
+
+
+def _left_waiting(held: contextlib.ExitStack, host: str) -> int:
+    probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind((host, 0))
+    probe.listen(1)
+    with socket.create_connection(probe.getsockname()) as client:
+        accepted, _ = probe.accept()
+        accepted.close()  # whoever closes first keeps the wait, and that must be the port's own side
+        client.recv(1)
+    return int(probe.getsockname()[1])
 
 
 def on_free_ports(settings: Settings) -> Settings:

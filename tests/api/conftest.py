@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from api import credentials
 from api.app import create_app
 from api.dependencies import ApiDependencies
+from api.feed import Feed
 from corridor.domain.accepted import NewPayment
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, new_id
@@ -103,6 +104,7 @@ class Stand:
     merchant_id: str
     other_id: str
     keys: dict[str, str]
+    feed: Feed
     sent: int = field(default=0)
 
     @property
@@ -172,7 +174,7 @@ async def standing(url: str, clock: Clock, settings: Settings) -> AsyncIterator[
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://api.test") as http,
     ):
-        yield Stand(http, dependencies, gateway, clock, quotes, ids[0], ids[1], keys)
+        yield Stand(http, dependencies, gateway, clock, quotes, ids[0], ids[1], keys, app.state.feed)
     await stripe.close()
     await database.close()
 

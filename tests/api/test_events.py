@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -97,8 +98,11 @@ async def test_stream_replays_resumes_and_speaks_the_events_of_the_feed(stand: S
 
 
 async def test_stream_delivers_what_happens_while_it_is_open(stand: Stand) -> None:
+    object.__setattr__(stand.dependencies, "stream_life", timedelta(seconds=4))
     listening = asyncio.create_task(stream(stand))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while not stand.feed._somebody.is_set():
+            await asyncio.sleep(0.01)
     await stand.paid()
     await placed(stand)
     positions = await stand.database.read(

@@ -118,7 +118,7 @@ async def test_command_accepted_but_not_done_in_time_is_told_apart(live: Live) -
     row = live.row()
     async with working(live):
         await live.gateway.start_payment(row, 10)
-        assert await live.command(row, names.CAPTURE, "c1", 1) == Accepted()
+        assert await live.command(row, names.CAPTURE, "c1", 5) == Accepted()
         assert await live.command(row, names.CANCEL, "x1") == Done("state_conflict", "too late")
         assert await live.command(row, names.CAPTURE, "c1") == Done(None, "")
 
@@ -149,7 +149,7 @@ async def test_command_to_nobody_and_to_a_closed_workflow_is_gone(live: Live) ->
 
 async def test_command_without_a_worker_may_not_have_arrived(live: Live) -> None:
     row = live.row()
-    await live.gateway.start_payment(row, 0.3)
+    await live.gateway.start_payment(row, 3)
     with pytest.raises(TemporalUnavailable):
         await live.command(row, names.CANCEL, "x1", 0.5)
 
@@ -170,7 +170,14 @@ async def test_a_connection_that_breaks_under_a_command_may_have_delivered_it(
         await live.command(live.row(), names.CANCEL, "x1")
 
 
-async def test_a_process_that_leaves_waits_for_nobody(live: Live) -> None:
+async def test_a_process_that_leaves_waits_for_nobody(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_accepted, result = asyncio.Event(), module._result
+
+    async def noted(handle: Any, seconds: float) -> Any:
+        is_accepted.set()
+        return await result(handle, seconds)
+
+    monkeypatch.setattr(module, "_result", noted)
     slow, taken = live.row("mer_slow"), live.row()
     async with working(live):
         await live.gateway.start_payment(taken, 10)
@@ -178,7 +185,8 @@ async def test_a_process_that_leaves_waits_for_nobody(live: Live) -> None:
             asyncio.ensure_future(live.gateway.start_payment(slow, 30)),
             asyncio.ensure_future(live.command(taken, names.CAPTURE, "c1", 30)),
         ]
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(20):
+            await is_accepted.wait()
         live.gateway.leave()
         async with asyncio.timeout(8):
             assert await asyncio.gather(*waiting) == [None, Accepted()]

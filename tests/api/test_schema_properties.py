@@ -72,7 +72,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, _sqlite_template: Path) -> 
 
 
 @schema.exclude(path="/v1/events/stream").parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_every_answer_is_a_declared_one(case: Any, served: Served) -> None:
     who = "operator" if case.path.startswith("/v1/reviews") else "merchant"
     headers = {"Authorization": f"Bearer {served.keys[who]}"}

@@ -60,8 +60,7 @@ async def here(
             try:
                 yield Sweep(opened, processes, await open_shop(opened, settings, sure.url))
             finally:
-                await processes.stop()
-                await temporal_env.client.get_schedule_handle("settlement-stripe").delete()
+                await processes.leave(temporal_env.client)
 
 
 @pytest.mark.slow

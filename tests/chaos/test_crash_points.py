@@ -51,8 +51,7 @@ async def here(
             try:
                 yield opened, processes
             finally:
-                await processes.stop()
-                await temporal_env.client.get_schedule_handle("settlement-stripe").delete()
+                await processes.leave(temporal_env.client)
 
 
 async def test_no_point_is_missing_from_the_sweep() -> None:

@@ -135,8 +135,7 @@ async def here(
                 await processes.all_ready()
                 yield Sweep(opened, ways, await open_shop(opened, settings, client), provider)
             finally:
-                await processes.stop()
-                await temporal_env.client.get_schedule_handle("settlement-stripe").delete()
+                await processes.leave(temporal_env.client)
 
 
 @pytest.mark.slow

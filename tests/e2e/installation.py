@@ -1,5 +1,6 @@
 """`corridor up` as its user runs it, on a data directory of its own, and a careful merchant's backend to drive it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -73,7 +74,7 @@ class Installation:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(15)
+            self.process.wait(40)
 
     def merchant_key(self) -> str:
         made = subprocess.run(  # noqa: S603
@@ -104,7 +105,7 @@ def _answers(url: str) -> bool:
 
 
 def kill_if_alive(pid: int) -> None:
-    if psutil.pid_exists(pid):
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 

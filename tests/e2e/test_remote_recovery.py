@@ -50,7 +50,11 @@ def cluster(tmp_path: Path) -> Iterator[str]:
         yield f"{settings.host}:{settings.temporal_port}"
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()  # nobody reads its file any more
+            process.wait(10)
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine.dispose()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(ACTS, max_size=40))
 def test_any_sequence_of_postings_and_duplicates_keeps_balances_equal_to_the_fold(
     engine: Engine, acts: list[tuple[str, int, int]]

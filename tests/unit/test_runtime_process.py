@@ -52,7 +52,7 @@ def _started(supervisor: Supervisor, program: Program) -> int:
     return pid
 
 
-def _eventually(claim: Callable[[], bool], seconds: float = 5) -> None:
+def _eventually(claim: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < deadline, "did not come true in time"

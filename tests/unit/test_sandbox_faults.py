@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from corridor.runtime.ports import free_ports
 from corridor.sandbox.config import SandboxConfig
 from corridor.sandbox.embedded import EmbeddedSandbox
 from tests.unit.sandbox_stand import Stand
@@ -41,8 +42,9 @@ def test_broken_connection_hides_whether_the_effect_happened(
     stand: Stand, suffix: str, error: type[Exception], happened: bool
 ) -> None:
     token, form = f"pm_card_visa_sandbox_{suffix}", {"metadata[payment]": suffix}
+    patience = httpx.Timeout(10, read=1 if error is httpx.ReadTimeout else 10)
     with pytest.raises(error):
-        stand.pay(token, key=suffix, timeout=0.4, **form)
+        stand.pay(token, key=suffix, timeout=patience, **form)
     assert stand.effects(suffix) == (TAKEN if happened else [])
     repeated = stand.pay(token, key=suffix, **form)
     assert repeated.json()["status"] == "succeeded"
@@ -97,7 +99,9 @@ def test_token_can_put_the_fault_on_a_later_refund(stand: Stand) -> None:
     form = {"metadata[payment]": "late-fault"}
     intent = stand.pay("pm_card_visa_sandbox_refundTimeoutAfterEffect", **form).json()["id"]
     with pytest.raises(httpx.ReadTimeout):
-        stand.post("/refunds", {"payment_intent": intent}, key="late-fault-refund", timeout=0.4)
+        stand.post(
+            "/refunds", {"payment_intent": intent}, key="late-fault-refund", timeout=httpx.Timeout(10, read=1)
+        )
     assert stand.effects("late-fault")[-1] == "refund"
     again = stand.post("/refunds", {"payment_intent": intent}, key="late-fault-refund")
     assert (again.status_code, stand.effects("late-fault").count("refund")) == (200, 1)
@@ -159,7 +163,7 @@ class _Process:
 
     def __init__(self, data_dir: Path) -> None:
         with (data_dir / "log").open("ab") as log:
-            port = str(_free_port())
+            port = str(*free_ports(1))
             environment = {
                 **os.environ,
                 "CORRIDOR_SANDBOX_DATA_DIR": str(data_dir),
@@ -193,14 +197,6 @@ class _Process:
                 time.sleep(0.05)
             else:
                 return
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_faults_of_tokens_can_be_switched_off(stand: Stand) -> None:

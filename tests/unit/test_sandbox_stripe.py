@@ -183,7 +183,7 @@ def test_validation_failure_is_not_stored_under_its_key(stand: Stand) -> None:
 
 
 def test_concurrent_requests_with_one_key_conflict_and_move_money_once(stand: Stand) -> None:
-    stand.fault("latency", match={"idempotency_key_prefix": "concurrent"}, milliseconds=500)
+    stand.fault("latency", match={"idempotency_key_prefix": "concurrent"}, milliseconds=3_000)
     with ThreadPoolExecutor(4) as pool:
         form = {"metadata[payment]": "concurrent"}
         answers = list(pool.map(lambda _: stand.pay(key="concurrent", **form), range(4)))

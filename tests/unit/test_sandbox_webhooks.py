@@ -51,7 +51,7 @@ class Receiver:
         events = [json.loads(body) for _, body in self.received]
         return [event["type"] for event in events if _about(event) == intent]
 
-    def wait_for(self, intent: str, count: int, seconds: float = 5) -> list[str]:
+    def wait_for(self, intent: str, count: int, seconds: float = 20) -> list[str]:
         deadline = time.monotonic() + seconds
         while len(self.types(intent)) < count and time.monotonic() < deadline:
             time.sleep(0.02)

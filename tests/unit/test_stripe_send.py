@@ -62,7 +62,7 @@ def refused(code: str) -> httpx.Response:
 
 
 def provider(
-    answers: Answers | httpx.AsyncBaseTransport, base_url: str = "https://stripe.test"
+    answers: Answers | httpx.AsyncBaseTransport, base_url: str = "https://stripe.test", seconds: float = 0.3
 ) -> StripeProvider:
     transport = answers if isinstance(answers, httpx.AsyncBaseTransport) else httpx.MockTransport(answers)
     return StripeProvider(
@@ -70,7 +70,7 @@ def provider(
         secret_key=SecretStr(SECRET),
         webhook_secrets=[],
         clock=lambda: NOW,
-        call_timeout_seconds=0.3,
+        call_timeout_seconds=seconds,
         transport=transport,
     )
 
@@ -128,7 +128,7 @@ async def test_exchange_broken_later_is_unknown(error: type[httpx.TransportError
 
 async def test_refused_and_unresolvable_hosts_are_not_sent_on_a_real_socket() -> None:
     for base_url in ("http://127.0.0.1:1", "http://nowhere.invalid"):
-        answer = await send(provider(httpx.AsyncHTTPTransport(), base_url), SALE, Operation.SALE)
+        answer = await send(provider(httpx.AsyncHTTPTransport(), base_url, 20), SALE, Operation.SALE)
         assert answer.outcome is Outcome.NOT_SENT, base_url
 
 

@@ -16,6 +16,10 @@ from tests.workflows.world import World, world
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+TOO_SLOW = "_DeadlockError"
+"""A task that takes two seconds, on a machine that is taken away, is interrupted by the SDK and taken again."""
+
+
 @pytest_asyncio.fixture
 async def forgetful(
     temporal_env: WorkflowEnvironment,
@@ -42,6 +46,8 @@ async def test_a_workflow_that_is_never_cached_does_the_same(forgetful: World, s
     for _, workflow_id in await SCENARIOS[scenario](forgetful):
         history = await forgetful.client.get_workflow_handle(workflow_id).fetch_history()
         failed = [
-            event for event in history.events if event.HasField("workflow_task_failed_event_attributes")
+            event.workflow_task_failed_event_attributes.failure
+            for event in history.events
+            if event.HasField("workflow_task_failed_event_attributes")
         ]
-        assert failed == []
+        assert [it for it in failed if it.application_failure_info.type != TOO_SLOW] == []

@@ -57,7 +57,7 @@ async def test_a_buyer_who_authenticates_pays_and_the_first_hint_is_enough(here:
     assert payment.next_action["url"].endswith(payment.provider_reference)
     await here.finish_challenge(payment.id)
     await here.hint(payment.id)
-    payment = await here.until(payment.id, "captured", seconds=5)
+    payment = await here.until(payment.id, "captured", seconds=15)
     assert payment.next_action is None
 
 
@@ -65,7 +65,7 @@ async def test_a_buyer_who_fails_the_challenge_is_declined(here: World) -> None:
     payment = await here.pay("pm_card_threeDSecure2Required")
     await here.finish_challenge(payment.id, "fail")
     await here.hint(payment.id)
-    payment = await here.until(payment.id, "failed", seconds=5)
+    payment = await here.until(payment.id, "failed", seconds=15)
     assert payment.decline["category"] == "authentication"
 
 

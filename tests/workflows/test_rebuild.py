@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, func, select, text
 
 from corridor.domain.accepted import Asked, NewPayment
 from corridor.domain.ids import Prefix, new_id
@@ -20,6 +20,7 @@ from corridor.storage import idempotency, payments
 from corridor.storage.database import Database
 from corridor.storage.ledger_tables import entries, postings
 from corridor.storage.tables import payments as payment_table
+from corridor.storage.tables import settlement_lines
 from tests.replay import scenarios
 from tests.workflows.world import World, now
 from workers.rebuild import rebuild
@@ -60,11 +61,20 @@ async def _told(here: World, directory: Path, began: datetime) -> Told:
     """Everything that was started since, read from Temporal."""
     found = Rebuilt(Books())
     converter = here.client.data_converter
+    async with asyncio.timeout(60):
+        while await here.database.read(_rows_on_their_way):
+            await asyncio.sleep(0.1)
     await asyncio.sleep(2)  # the server's list of runs lags behind
     query = f'{rebuild.CARRIES_MONEY} AND StartTime >= "{began.isoformat()}"'
     await rebuild.fold(from_server(here.client, query), converter, found)
     await rebuild.catch_up(found, here.database, lambda ids: of_workflows(here.client, ids), converter)
     return Told(here, found, directory)
+
+
+def _rows_on_their_way(connection: Connection) -> int:
+    """Settlement rows that their payments have not booked yet."""
+    under_way = settlement_lines.c.state.in_(("staged", "signaled"))
+    return int(connection.execute(select(func.count()).where(under_way)).scalar_one())
 
 
 async def _a_day(here: World) -> None:
@@ -122,6 +132,7 @@ async def _pay_with_a_key(here: World) -> None:
     await here.start(new.id)
 
 
+@pytest.mark.timeout(300)
 async def test_what_histories_say_is_what_the_database_holds(everywhere: World, tmp_path: Path) -> None:
     """Ledger, payments, refunds, events, effects, frozen answers and settlement rows: every row, every column."""
     began = now()

@@ -197,7 +197,7 @@ async def test_a_decision_that_evidence_overtook_is_answered(here: World) -> Non
     review = await here.review(refund.id)
     await here.heal()
     await here.refund_handle(refund.id).signal("provider_hint", {"provider_event_id": "evt_9"})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await here.database.read(refunds.load, refund.id)).status != "succeeded":
             await asyncio.sleep(0.1)
         # Refused, or heard by a workflow that is about to learn what the row says already: answered either way.
@@ -255,6 +255,6 @@ async def test_a_refund_worth_less_than_a_minor_unit_after_settlement_reserves_n
     if not arrives:
         here.without_keys()
         await here.plant("reset_before_effect", "refunds.create", times=2)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         refund = await here.refund(payment.id, 1)
     assert (refund.status, refund.reserved_minor) == ("succeeded" if arrives else "failed", 0)

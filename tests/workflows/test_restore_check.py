@@ -54,6 +54,9 @@ async def pays_and_settles(here: World) -> None:
     payment = await asked_for(here)
     await here.settle()
     await here.until(payment.id, "settled")
+    await here.handle(
+        payment.id
+    ).result()  # its history has the step only when the task that took it has ended
 
 
 async def captures_and_refunds(here: World) -> None:

@@ -282,7 +282,7 @@ async def test_a_stuck_undo_whose_review_was_decided_is_undone_after_resume(here
     await here.database.write(_leave_the_undo_stuck, payment.id)
     await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
     await here.hint(payment.id)
-    await here.until(payment.id, "canceled", seconds=10)
+    await here.until(payment.id, "canceled", seconds=30)
 
 
 async def test_an_approved_risk_review_is_not_asked_again_after_resume(here: World) -> None:
@@ -293,7 +293,7 @@ async def test_an_approved_risk_review_is_not_asked_again_after_resume(here: Wor
     approval = DecideReviewIn(review_id=review.id, decision="approve", decided_by="ana")
     await ActivityEnvironment().run(ReviewSteps(here.wired.edge).decide, approval)
     await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
-    payment = await here.until(payment.id, "captured", "requires_review", seconds=10)
+    payment = await here.until(payment.id, "captured", "requires_review", seconds=30)
     assert payment.status == "captured"
 
 
@@ -312,7 +312,7 @@ async def test_a_refund_that_comes_back_after_the_loss_is_heard_by_its_resumed_w
     assert resumed.started == (refund.id,)
     (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
     await here.route_webhooks()
-    async with asyncio.timeout(12):
+    async with asyncio.timeout(30):
         while (await here.database.read(refunds.load, refund.id)).status != "failed":
             await asyncio.sleep(0.1)
 

@@ -1,6 +1,7 @@
 """Worker and API processes beside one installation, each armed at crash points of its own."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 import httpx
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from corridor.runtime import crash
 from corridor.runtime.ports import free_ports
 from corridor.runtime.settings import Settings
 from tests.chaos.forking import fork
+from workflows import names
 
 READY_SECONDS = 120
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -100,6 +104,16 @@ class Processes:
             for one in self.all:
                 while not await one.is_ready():
                     await asyncio.sleep(0.1)
+
+    async def leave(self, client: Client) -> None:
+        """Stop, and take along what the workers began on a server that others go on using: imports and their schedule."""
+        await self.stop()
+        await client.get_schedule_handle("settlement-stripe").delete()
+        async for left in client.list_workflows(
+            f'WorkflowType = "{names.SETTLEMENT}" AND ExecutionStatus = "Running"'
+        ):
+            with contextlib.suppress(RPCError):  # it may have ended meanwhile
+                await client.get_workflow_handle(left.id, run_id=left.run_id).terminate("its world is gone")
 
     async def stop(self) -> None:
         for one in self.all:

@@ -25,6 +25,8 @@ class Shop(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.orders: list[str] = []
+        self.goes_on = threading.Event()
+        """Set by whoever has read the first part of an answer that is made in two."""
         super().__init__((LOOPBACK, 0), Counter)
 
     def handle_error(self, *_: Any) -> None:
@@ -68,7 +70,7 @@ class Counter(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"5\r\nfirst\r\n")
         self.wfile.flush()
-        time.sleep(1)
+        self.server.goes_on.wait(PATIENCE)
         self.wfile.write(b"6\r\nsecond\r\n0\r\n\r\n")
 
     def log_message(self, *_: Any) -> None:

@@ -28,12 +28,12 @@ def test_what_passes_without_a_fault_passes_as_it_was_sent(
     assert proxy.fired() == []
 
 
-def test_an_answer_streams_while_it_is_made(client: httpx.Client) -> None:
+def test_an_answer_streams_while_it_is_made(client: httpx.Client, shop: Shop) -> None:
     with client.stream("GET", "/chunked") as answer:
         parts = answer.iter_raw()
-        begun = time.monotonic()
         assert next(parts) == b"first"
-        assert time.monotonic() - begun < 1.0, "the second part is made a second after the first"
+        assert not shop.goes_on.is_set()
+        shop.goes_on.set()
         assert next(parts) == b"second"
 
 
@@ -52,10 +52,13 @@ def test_delay_holds_back_one_request_and_its_answer(client: httpx.Client, proxy
     begun = time.monotonic()
     assert order(client) == "done tea"
     slow = time.monotonic() - begun
-    begun = time.monotonic()
-    order(client)
+    others = []
+    for _ in range(5):
+        begun = time.monotonic()
+        order(client)
+        others.append(time.monotonic() - begun)
     assert slow >= 0.24
-    assert time.monotonic() - begun < slow
+    assert min(others) < slow
     assert len(proxy.fired()) == 1
 
 
@@ -164,7 +167,7 @@ def test_an_answer_over_http_breaks_off_behind_its_effect(
     proxy.plant("shop", Fault(FaultKind.STALL_AFTER, after_bytes=30))
     with pytest.raises(httpx.ReadTimeout):
         order(client, seconds=SOON)
-    assert shop.orders == ["tea", "tea"]
+    until(lambda: shop.orders == ["tea", "tea"])
 
 
 def test_a_short_answer_is_not_truncated_and_none_is_logged(client: httpx.Client, proxy: FaultProxy) -> None:
@@ -194,7 +197,7 @@ def test_drop_response_happens_behind_the_effect(
     assert client.get("/3").text == "xxx", "not what was asked for"
     with pytest.raises(error):
         order(client, seconds=SOON if then is Then.STALL else PATIENCE)
-    assert shop.orders == ["tea"]
+    until(lambda: shop.orders == ["tea"])
     assert order(client, "again") == "done again"
     (record,) = proxy.fired()
     assert (record.edge, record.kind) == ("shop", FaultKind.DROP_RESPONSE_AFTER_FORWARD)
