@@ -5,6 +5,7 @@ cluster whose old workers were stopped too early) its history is replayed agains
 moved, and what does not is named and left alone: it needs its old build back.
 """
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from workflows import names
 JUDGED_AT_ONCE = 200
 """Histories held and judged before those that fit are moved; a command starts a process for each such group."""
 
+PINNED_AT_ONCE = 16
+
 
 @dataclass(frozen=True)
 class Adopted:
@@ -44,13 +47,12 @@ async def adopt(client: Client, from_build: str, to_build: str, judge: Judge) ->
 
     Some at a time: what was moved before an interruption need not be judged again.
     """
-    moved, misfits = [], []
+    moved: list[str] = []
+    misfits: list[Replayed] = []
     async for runs in _groups(from_server(client, deployment.pinned_to(from_build))):
-        for verdict in await judge(runs):
-            if not fits(verdict):
-                misfits.append(verdict)
-            elif await _pin(client, verdict, to_build):
-                moved.append(verdict.workflow_id)
+        verdicts = await judge(runs)
+        misfits += [it for it in verdicts if not fits(it)]
+        moved += await _pin_all(client, [it for it in verdicts if fits(it)], to_build)
     return Adopted(tuple(moved), tuple(misfits))
 
 
@@ -83,6 +85,16 @@ def in_this_process(client: Client) -> Judge:
 def fits(replayed: Replayed) -> bool:
     """True when this code may carry the workflow on; one that has not begun fits any code."""
     return replayed.verdict in (Verdict.FITS, Verdict.SKIPPED)
+
+
+async def _pin_all(client: Client, fitting: Sequence[Replayed], build_id: str) -> list[str]:
+    """The ids of those that had not ended meanwhile. A busy server takes a second for each, so not one by one."""
+    moved = []
+    for first in range(0, len(fitting), PINNED_AT_ONCE):
+        some = fitting[first : first + PINNED_AT_ONCE]
+        done = await asyncio.gather(*(_pin(client, it, build_id) for it in some))
+        moved += [it.workflow_id for it, is_moved in zip(some, done, strict=True) if is_moved]
+    return moved
 
 
 async def _pin(client: Client, replayed: Replayed, build_id: str) -> bool:
