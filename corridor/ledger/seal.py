@@ -3,7 +3,8 @@
 PostgreSQL hands out posting ids before commit, so a lower id may appear after a higher one was sealed. The chain is
 therefore in order of *sealing* and gap-free in `seal_number`; what is unsealed is found by absence within
 `LOOK_BACK` ids, so a straggler is sealed late and never lost. Waiting `SETTLING` before a row is sealed only keeps
-both orders equal in ordinary operation. A row that missed even the look-back is reported by the proof.
+both orders equal in ordinary operation; a row from the future, booked by a clock that is ahead, is not waited for: by
+the time that comes it may lie behind the look-back. A row that missed even that is reported by the proof.
 
 What a chain alone cannot show: a posting that was never written, or its end cut off together with the postings.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, or_, select
 
 from corridor.ledger.store import ADVISORY_CLASS
 from corridor.storage.ledger_tables import ledger_seals, postings
@@ -43,7 +44,7 @@ def seal(connection: Connection, now: datetime, limit: int = 1000) -> Sealed:
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_CLASS, 0)))
     number, previous = _head(connection)
-    rows = _unsealed(connection, now - SETTLING, limit)
+    rows = _unsealed(connection, now, limit)
     seals = []
     for row in rows:
         number, previous = number + 1, link(previous, number + 1, row.id, row.digest, row.posted_at)
@@ -72,14 +73,14 @@ def _head(connection: Connection) -> tuple[int, str]:
     return (row.seal_number, row.hash) if row is not None else (0, GENESIS)
 
 
-def _unsealed(connection: Connection, settled_before: datetime, limit: int) -> Sequence[Any]:
+def _unsealed(connection: Connection, now: datetime, limit: int) -> Sequence[Any]:
     newest = connection.execute(select(func.max(ledger_seals.c.posting_id))).scalar_one() or 0
     return connection.execute(
         select(postings.c.id, postings.c.digest, postings.c.posted_at)
         .outerjoin(ledger_seals, ledger_seals.c.posting_id == postings.c.id)
         .where(
             postings.c.id > newest - LOOK_BACK,
-            postings.c.posted_at <= settled_before,
+            or_(postings.c.posted_at <= now - SETTLING, postings.c.posted_at > now + SETTLING),
             ledger_seals.c.posting_id.is_(None),
         )
         .order_by(postings.c.id)

@@ -58,7 +58,10 @@ class Clerk:
             self._seen[review["id"]] += 1
             if self._seen[review["id"]] > CONSIDERATION_LOOKS and review["id"] not in self._open:
                 pages.create_task(self._patiently(self._on_its_page(review, stories)))
-        await self._decide_what_is_decided()
+        if len(self._fresh) >= STALE_EVERY:
+            review_id, decision = self._fresh.popitem()
+            self._fresh.clear()
+            pages.create_task(self._patiently(self._decide_what_is_decided(review_id, decision)))
 
     async def _on_its_page(self, review: Json, stories: Mapping[str, Story]) -> None:
         self._open.add(review["id"])
@@ -125,12 +128,8 @@ class Clerk:
             self._fresh[review_id] = body["decision"]
         return answer
 
-    async def _decide_what_is_decided(self) -> None:
+    async def _decide_what_is_decided(self, review_id: str, decision: str) -> None:
         """From a page that is out of date: the contrary of what was decided, which must change nothing."""
-        if len(self._fresh) < STALE_EVERY:
-            return
-        review_id, decision = self._fresh.popitem()
-        self._fresh.clear()
         body = {"decision": _OTHER[decision], "note": "from a page of an hour ago"}
         if body["decision"] == "found":
             body["provider_reference"] = "pi_of_an_hour_ago"

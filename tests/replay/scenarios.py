@@ -172,6 +172,14 @@ async def settlement(here: World) -> Kept:
     return [(names.SETTLEMENT, await here.import_settlement())]
 
 
+async def settlement_side_by_side(here: World) -> Kept:
+    """Payouts in two currencies, imported at once."""
+    for currency in ("EUR", "USD"):
+        await here.pay(amount=Money(10_000, currency))
+    (await here.control.post("/control/settle")).raise_for_status()
+    return [(names.SETTLEMENT, await here.import_settlement())]
+
+
 async def delivered(here: World) -> Kept:
     await here.subscribe(("payment.captured",))
     await here.pay()
@@ -197,6 +205,6 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
         happy, declined, three_d_secure, three_d_secure_abandoned, unknown_found, unknown_not_found,
         unknown_sent_again, key_spent, unknown_reviewed, expired_quote, slippage_exceeded, canceled,
         cancel_during_capture, review_approved, review_declined, webhook_before_response, refund, refund_over_limit,
-        refund_not_sent, refund_came_back, settlement, delivered, delivery_retried,
+        refund_not_sent, refund_came_back, settlement, settlement_side_by_side, delivered, delivery_retried,
     )
 }  # fmt: skip

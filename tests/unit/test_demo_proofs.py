@@ -151,6 +151,17 @@ def test_an_effect_that_happened_twice_is_named(number: int) -> None:
     assert_contradicted(proofs.books_agree(twice, EFFECTS, POSTINGS), MOVEMENTS[number].key, "2 times")
 
 
+def test_a_refund_that_came_back_before_we_knew_of_it_is_two_movements_and_none_of_ours() -> None:
+    """Its answer was lost, and the look found it failed: both sides hold what they held."""
+    declined = Effect("rfd_2:refund:1", "pay_1", "refund", "declined", eur(200))
+    there = Movement("refund", "rfd_2:refund:1", eur(200))
+    back = Movement("refund_failed", "rfd_2:came_back", eur(200))
+    assert proofs.books_agree([*MOVEMENTS, there, back], [*EFFECTS, declined], POSTINGS).holds
+    for wrong in ([there], [back], [there, there, back], [there, replace(back, amount=eur(199))]):
+        proof = proofs.books_agree([*MOVEMENTS, *wrong], [*EFFECTS, declined], POSTINGS)
+        assert_contradicted(proof, "rfd_2", "we know nothing")
+
+
 @pytest.mark.parametrize("number", [0, 1, 3, 4, 5, 6])
 def test_an_effect_the_provider_does_not_have_is_named(number: int) -> None:
     lost = [it for it in MOVEMENTS if it is not MOVEMENTS[number]]

@@ -90,6 +90,8 @@ def books_agree(
     """
     theirs = [((it.kind, it.key), it.amount) for it in movements if it.kind not in ("fee", "payout")]
     ours = {**_moved(postings), **_held(effects)}
+    undone = _undone_unseen(theirs, effects)
+    theirs = [it for it in theirs if it[0] not in undone]
     against = [
         f"{kind} {key}: in the provider's books {count} times"
         for (kind, key), count in Counter(name for name, _ in theirs).items()
@@ -107,6 +109,24 @@ def books_agree(
     ]
     claim = "the provider's own books equal the ledger's view, effect by effect"
     return proof(claim, len(theirs), "effects", against)
+
+
+def _undone_unseen(
+    theirs: Sequence[tuple[tuple[str, str], Money]], effects: Sequence[Effect]
+) -> set[tuple[str, str]]:
+    """Refunds that came back before their outcome was known to us, both movements of each: to us they were declined.
+
+    Together they moved nothing, and the settlement rows of both meet on the clearing account.
+    """
+    moved, times = dict(theirs), Counter(name for name, _ in theirs)
+    undone: set[tuple[str, str]] = set()
+    for effect in effects:
+        there = ("refund", effect.key)
+        back = ("refund_failed", f"{effect.key.partition(':')[0]}:came_back")
+        once_each = times[there] == times[back] == 1
+        if effect.state == "declined" and once_each and moved[there] == moved[back] == effect.amount:
+            undone |= {there, back}
+    return undone
 
 
 _MOVES = {"capture": 1, "refund": -1, "refund_failed": 1}

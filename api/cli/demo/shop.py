@@ -70,8 +70,9 @@ class Shop:
     async def post(self, path: str, body: Json, key: str) -> Answer:
         """Send until there is an answer that is not "try the same again". Raises `NoAnswer`."""
         content = json.dumps(body).encode()
-        answer = await self._send(path, content, key)
+        # Kept before it is sent: what got no answer may have been carried out all the same.
         record = self.sent.setdefault(key, Sent(self, path, content, key))
+        answer = await self._send(path, content, key)
         if content == record.body:
             record.answers.append(answer)
         return answer
