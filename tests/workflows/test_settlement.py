@@ -14,6 +14,7 @@ from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.settlement import BadRow, SettlementBatch, SettlementPage
 from corridor.ledger import store
+from corridor.providers.port import LookUpFailed
 from corridor.storage import settlement
 from corridor.storage.ledger_tables import postings
 from corridor.storage.tables import settlement_batches, settlement_lines
@@ -36,6 +37,32 @@ async def test_a_bad_row_costs_no_good_one(everywhere: World, monkeypatch: pytes
     await everywhere.settle()
     await everywhere.until(payment.id, "settled")
     assert await everywhere.database.read(_lines, "bad") == ["txn_broken"]
+
+
+async def test_a_payout_that_cannot_be_read_holds_up_no_other(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid = [(await here.pay(amount=Money(10_000, currency))).id for currency in ("EUR", "USD")]
+    original, unreadable = BriefStripe.settlement_page, []
+
+    async def the_first_is_not_answered(
+        self: BriefStripe, batch_id: str, cursor: str | None
+    ) -> SettlementPage:
+        unreadable[:] = unreadable or [batch_id]
+        if batch_id in unreadable:
+            raise LookUpFailed("the provider does not answer")
+        return await original(self, batch_id, cursor)
+
+    monkeypatch.setattr(BriefStripe, "settlement_page", the_first_is_not_answered)
+    (await here.control.post("/control/settle")).raise_for_status()
+    importing = asyncio.create_task(here.import_settlement())
+    async with asyncio.timeout(30):
+        while [(await here.payment(it)).status for it in paid].count("settled") != 1:
+            await asyncio.sleep(0.1)
+    monkeypatch.undo()
+    await importing
+    for it in paid:
+        await here.until(it, "settled")
 
 
 async def test_a_charge_that_is_nobodys_waits_in_suspense(here: World) -> None:
