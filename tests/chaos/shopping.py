@@ -6,6 +6,7 @@ good is never refused as bad, and nothing is answered 500 (503 says "not now" an
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,7 +21,9 @@ PATIENCE_SECONDS = 600.0
 """A capture whose outcome stays unknown is with a person after minutes; a shop that left would leave it authorised."""
 WAITING = ("processing",)
 OPEN = ("processing", "requires_review", "requires_action")
-_NO_LONGER = frozenset({"state_conflict", "outcome_unknown", "slippage_exceeded"})
+CLOSES = 60
+"""Cancels of one order, ten seconds apart in the end, before its shop says that something is wrong."""
+_NO_LONGER = frozenset({"state_conflict", "outcome_unknown", "slippage_exceeded", "rate_unavailable"})
 """Refusals of a command that came too late, lost against another, or whose rate a wrong clock took for expired."""
 _NO_REFUND = _NO_LONGER | {"refund_exceeds_captured", "insufficient_available"}
 
@@ -96,12 +99,13 @@ class Buying:
 
     async def close(self) -> None:
         """The shop leaves nothing authorised: what was not captured after all is canceled."""
-        for number in range(5):
+        for number in itertools.count():
             found = await self.past(*OPEN)
             if found["status"] != "authorized":
                 return
+            self.expect(number < CLOSES, f"close: still authorized after {number} cancels")
             await self.command("cancel", key=f"close-{number}")
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(min(1.0 + number, 10.0))
 
     async def refund(self, minor: int, number: int = 1) -> None:
         amount = Money(minor, self.arrival.amount.currency)
