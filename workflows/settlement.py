@@ -20,7 +20,7 @@ CLOSE_TIMEOUT = timedelta(minutes=5)
 HEARTBEAT = timedelta(seconds=10)
 """A worker that dies in a large batch is replaced after this, not after the five minutes the batch may take."""
 
-BATCHES_AT_ONCE = 8
+BATCHES_AT_ONCE = 16
 """Payouts share nothing, and one whose steps wait for a worker holds up no other."""
 
 
