@@ -35,8 +35,8 @@ async def ahead(database: Database, clock: Callable[[], datetime] = machine_cloc
     told = await database.read(_now)
     if told is None:
         return timedelta(0)
-    too_late, too_early = told - clock(), asked - told
-    return too_early if too_early > timedelta(0) else min(-too_late, timedelta(0))
+    surely_ahead, surely_behind = asked - told, told - clock()
+    return surely_ahead if surely_ahead > timedelta(0) else -max(surely_behind, timedelta(0))
 
 
 async def require_agreement(
