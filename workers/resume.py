@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, select
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -35,7 +35,8 @@ from workflows.messages import DeliveryStart, Resume
 from workflows.refund import FAILURE_WATCH
 from workflows.starts import Windows
 
-OPEN_PAYMENTS = tuple(status for status in Status if not status.is_terminal)
+WAITED_FOR = tuple(status for status in Status if not status.is_terminal and status is not Status.CAPTURED)
+"""A buyer, a merchant or a person waits; a captured payment waits for the provider."""
 OPEN_REFUNDS = (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW)
 AT_ONCE = 16
 AWAY_SECONDS, AWAY_PAUSE_SECONDS = 60.0, 0.5
@@ -58,7 +59,8 @@ async def resume_all(
 ) -> Resumed:
     """Start every payment, refund and webhook delivery that has something to wait for and no running workflow.
 
-    What is accepted meanwhile is not chased: its own workflow begins with it.
+    Those that somebody waits for go first; most that are open wait for a payout, and can. What is accepted meanwhile is
+    not chased: its own workflow begins with it.
     """
 
     async def payment(payment_id: str) -> bool | None:
@@ -74,18 +76,21 @@ async def resume_all(
     async def delivery(delivery_id: str) -> bool:
         return await _start_delivery(client, delivery_id)
 
-    started: list[str] = []
-    running: list[str] = []
+    resumed: dict[str, bool] = {}
     for table, wanted, begin in (
-        (payments, payments.c.status.in_(OPEN_PAYMENTS), payment),
-        (refunds, _listens(now), refund),
+        (payments, payments.c.status.in_(WAITED_FOR), payment),
+        (refunds, refunds.c.status.in_(OPEN_REFUNDS), refund),
+        (payments, payments.c.status == Status.CAPTURED, payment),
+        (refunds, _may_come_back(now), refund),
         (webhook_deliveries, _IS_UNDER_WAY, delivery),
     ):
         async for ids in _pages(database, table, wanted, batch):
-            for row_id, is_started in await _each(ids, begin):
-                if is_started is not None:
-                    (started if is_started else running).append(row_id)
-    return Resumed(tuple(started), tuple(running))
+            begun = await _each([it for it in ids if it not in resumed], begin)
+            resumed |= {row_id: is_started for row_id, is_started in begun if is_started is not None}
+    return Resumed(
+        tuple(it for it, is_started in resumed.items() if is_started),
+        tuple(it for it, is_started in resumed.items() if not is_started),
+    )
 
 
 async def _each(
@@ -117,12 +122,9 @@ _IS_UNDER_WAY = and_(
 """Deliveries whose workflow once started; the dispatcher starts the others."""
 
 
-def _listens(now: datetime) -> ColumnElement[bool]:
-    """Refunds whose workflow has something to wait for; one that succeeded may still come back for a while."""
-    may_come_back = and_(
-        refunds.c.status == RefundStatus.SUCCEEDED, refunds.c.updated_at > now - FAILURE_WATCH
-    )
-    return or_(refunds.c.status.in_(OPEN_REFUNDS), may_come_back)
+def _may_come_back(now: datetime) -> ColumnElement[bool]:
+    """Refunds that succeeded, as long as their workflow listens for what the buyer's bank may still say."""
+    return and_(refunds.c.status == RefundStatus.SUCCEEDED, refunds.c.updated_at > now - FAILURE_WATCH)
 
 
 async def _pages(

@@ -297,6 +297,15 @@ async def test_an_approved_risk_review_is_not_asked_again_after_resume(here: Wor
     assert payment.status == "captured"
 
 
+async def test_who_is_waited_for_is_resumed_first(here: World) -> None:
+    older, newer = await here.pay(), await here.authorize()
+    for payment in (older, newer):
+        await here.handle(payment.id).terminate("the server was lost")
+    resumed = await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+    assert resumed.started == (newer.id, older.id)
+    assert not resumed.running
+
+
 async def test_a_payment_that_ended_after_it_was_listed_is_not_started_again(here: World) -> None:
     payment = await here.authorize()
     await here.cancel(payment.id)
