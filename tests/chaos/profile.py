@@ -35,6 +35,17 @@ class Profile:
     needs_every_kind: bool = True
     """Whether a run counts only if each planned kind of fault met something: too much to ask of a minute."""
 
+    @property
+    def as_asked(self) -> str:
+        """The options that give this profile, at this size."""
+        whole = PROFILES[self.name]
+        words = [f"--profile {self.name}"]
+        if self.payments != whole.payments:
+            words.append(f"--payments {self.payments}")
+        if self.safety_seconds != whole.safety_seconds:
+            words.append(f"--minutes {self.safety_seconds / 60:g}")
+        return " ".join(words)
+
     def sized(self, payments: int | None, minutes: float | None) -> "Profile":
         """The same mixture at another size: counts follow the payments, the length is as asked."""
         wanted = self.payments if payments is None else payments

@@ -199,7 +199,7 @@ class Record:
         yield (
             f"Commit {commit()}, {machine()}, database {self.plan.database}, profile {self.plan.profile.name},"
             f" seed {self.plan.seed} (plan {self.plan.digest()}); repeat with"
-            f" `python -m tests.chaos --profile {self.plan.profile.name} --seed {self.plan.seed}"
+            f" `python -m tests.chaos {self.plan.profile.as_asked} --seed {self.plan.seed}"
             f" --database {self.plan.database}`."
         )
         yield ""

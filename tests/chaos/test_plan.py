@@ -73,6 +73,12 @@ def test_a_smaller_run_keeps_one_of_everything() -> None:
     assert {act.kind for act in expand(1, sized, "sqlite").acts} == set(Kind) - {Kind.FAILOVER}
 
 
+def test_a_profile_says_how_it_is_asked_for() -> None:
+    assert PROFILES["soak"].as_asked == "--profile soak"
+    sized = PROFILES["soak"].sized(payments=10, minutes=1.5)
+    assert sized.as_asked == "--profile soak --payments 10 --minutes 1.5"
+
+
 def test_terminations_and_resets_strike_every_kind_of_workflow_in_a_run() -> None:
     plan = expand(5, PROFILES["smoke"], "sqlite")
     for kind in (Kind.TERMINATE, Kind.RESET):
