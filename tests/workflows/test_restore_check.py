@@ -54,9 +54,8 @@ async def pays_and_settles(here: World) -> None:
     payment = await asked_for(here)
     await here.settle()
     await here.until(payment.id, "settled")
-    await here.handle(
-        payment.id
-    ).result()  # its history has the step only when the task that took it has ended
+    # Its history has the last step only when the task that took it has ended.
+    await here.handle(payment.id).result()
 
 
 async def captures_and_refunds(here: World) -> None:
