@@ -5,10 +5,12 @@ provider's own row and batch ids, so a second run, or a run on a second stack, c
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.contracts import CLOSE_BATCH, FIND_BATCHES, IMPORT_PAGE, BatchesIn, BatchIn, ImportPageIn
 from workflows import names
@@ -21,7 +23,10 @@ HEARTBEAT = timedelta(seconds=10)
 """A worker that dies in a large batch is replaced after this, not after the five minutes the batch may take."""
 
 BATCHES_AT_ONCE = 16
-"""Payouts share nothing, and one whose steps wait for a worker holds up no other."""
+"""Payouts share nothing, and one that fails or waits for a worker holds up no other."""
+GIVES_UP_AFTER = timedelta(hours=1)
+"""A step that has not succeeded by then is left to the next run, which cannot begin before this one has ended."""
+PAYOUTS_LEFT = "PAYOUTS_LEFT"
 
 
 @workflow.defn(name=names.SETTLEMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
@@ -30,7 +35,7 @@ class SettlementWorkflow:
 
     @workflow.run
     async def run(self, start: SettlementStart) -> int:
-        """Returns how many batches were imported and closed."""
+        """Returns how many batches were imported and closed. Raises `ApplicationError` (PAYOUTS_LEFT) after them."""
         found = await regular(
             FIND_BATCHES,
             BatchesIn(provider=start.provider),
@@ -39,16 +44,30 @@ class SettlementWorkflow:
             HEARTBEAT,
         )
         if workflow.patched("batches-side-by-side"):
-            gate = asyncio.Semaphore(BATCHES_AT_ONCE)
-            await asyncio.gather(*(self._in_turn(gate, start.provider, it) for it in found.batch_ids))
+            await self._side_by_side(start.provider, found.batch_ids)
         else:
             for batch_id in found.batch_ids:
                 await self._import(start.provider, batch_id)
         return len(found.batch_ids)
 
-    async def _in_turn(self, gate: asyncio.Semaphore, provider: str, batch_id: str) -> None:
-        async with gate:
-            await self._import(provider, batch_id)
+    async def _side_by_side(self, provider: str, batch_ids: Sequence[str]) -> None:
+        """Every batch to its own end, then say which have failed: the next run finds those again."""
+        gate = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+        async def one(batch_id: str) -> ActivityError | None:
+            async with gate:
+                try:
+                    await self._import(provider, batch_id)
+                except ActivityError as failed:
+                    return failed
+            return None
+
+        ends = await asyncio.gather(*(one(it) for it in batch_ids))
+        failed = {batch_id: end for batch_id, end in zip(batch_ids, ends, strict=True) if end is not None}
+        if failed:
+            left = ", ".join(failed)
+            detail = f"left to the next run, all others of {len(batch_ids)} payouts are imported: {left}"
+            raise ApplicationError(detail, type=PAYOUTS_LEFT) from next(iter(failed.values()))
 
     async def _import(self, provider: str, batch_id: str) -> None:
         cursor: str | None = None
@@ -59,6 +78,7 @@ class SettlementWorkflow:
                 f"rows of {batch_id}",
                 PAGE_TIMEOUT,
                 HEARTBEAT,
+                GIVES_UP_AFTER,
             )
             cursor = page.next_cursor
             if cursor is None:
@@ -69,5 +89,6 @@ class SettlementWorkflow:
             f"close {batch_id}",
             CLOSE_TIMEOUT,
             HEARTBEAT,
+            GIVES_UP_AFTER,
         )
         workflow.set_current_details(f"{batch_id}: {'balanced' if closed.balanced else '**unbalanced**'}")

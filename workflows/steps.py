@@ -41,14 +41,23 @@ async def local(step: Step[In, Out], argument: In, summary: str) -> Out:
 
 
 async def regular(
-    step: Step[In, Out], argument: In, summary: str, limit: timedelta, heartbeat: timedelta | None = None
+    step: Step[In, Out],
+    argument: In,
+    summary: str,
+    limit: timedelta,
+    heartbeat: timedelta | None = None,
+    gives_up_after: timedelta | None = None,
 ) -> Out:
-    """Run a longer step of our own on the core queue; with `heartbeat` a lost worker is noticed before `limit`."""
+    """Run a longer step of our own on the core queue; with `heartbeat` a lost worker is noticed before `limit`.
+
+    Repeated until it succeeds, or `gives_up_after` is over. Raises `ActivityError` then, and for a refusal.
+    """
     result: Out = await workflow.execute_activity(
         step.name,
         argument,
         result_type=step.gives,
         start_to_close_timeout=limit,
+        schedule_to_close_timeout=gives_up_after,
         heartbeat_timeout=heartbeat,
         retry_policy=PATIENT,
         summary=summary,

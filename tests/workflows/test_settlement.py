@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import Connection, func, insert, select
+from temporalio.client import WorkflowFailureError
 from temporalio.testing import ActivityEnvironment
 
 from activities.contracts import BatchesIn, BatchIn, ImportPageIn, SettleIn
 from activities.settle_step import SettleStep
 from activities.settlement_steps import SettlementSteps, Tidings
+from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.settlement import BadRow, SettlementBatch, SettlementPage
@@ -39,28 +41,37 @@ async def test_a_bad_row_costs_no_good_one(everywhere: World, monkeypatch: pytes
     assert await everywhere.database.read(_lines, "bad") == ["txn_broken"]
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [LookUpFailed("the provider does not answer"), Refused(Refusal.NOT_FOUND, "no such thing")],
+    ids=["unanswered", "refused"],
+)
 async def test_a_payout_that_cannot_be_read_holds_up_no_other(
-    here: World, monkeypatch: pytest.MonkeyPatch
+    here: World, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
+    """Neither one that is asked for again and again, nor one that fails at once; the next run has it again."""
     paid = [(await here.pay(amount=Money(10_000, currency))).id for currency in ("EUR", "USD")]
     original, unreadable = BriefStripe.settlement_page, []
 
-    async def the_first_is_not_answered(
-        self: BriefStripe, batch_id: str, cursor: str | None
-    ) -> SettlementPage:
+    async def the_first_fails(self: BriefStripe, batch_id: str, cursor: str | None) -> SettlementPage:
         unreadable[:] = unreadable or [batch_id]
         if batch_id in unreadable:
-            raise LookUpFailed("the provider does not answer")
+            raise trouble
+        await asyncio.sleep(1)
         return await original(self, batch_id, cursor)
 
-    monkeypatch.setattr(BriefStripe, "settlement_page", the_first_is_not_answered)
+    monkeypatch.setattr(BriefStripe, "settlement_page", the_first_fails)
     (await here.control.post("/control/settle")).raise_for_status()
     importing = asyncio.create_task(here.import_settlement())
     async with asyncio.timeout(30):
         while [(await here.payment(it)).status for it in paid].count("settled") != 1:
             await asyncio.sleep(0.1)
+    if isinstance(trouble, Refused):
+        with pytest.raises(WorkflowFailureError) as ended:
+            await importing
+        assert unreadable[0] in str(ended.value.cause), "the run says which payout it left"
     monkeypatch.undo()
-    await importing
+    await (here.import_settlement() if importing.done() else importing)
     for it in paid:
         await here.until(it, "settled")
 
