@@ -57,7 +57,7 @@ class SettlementWorkflow:
         async def one(batch_id: str) -> ActivityError | None:
             async with gate:
                 try:
-                    await self._import(provider, batch_id)
+                    await self._import(provider, batch_id, GIVES_UP_AFTER)
                 except ActivityError as failed:
                     return failed
             return None
@@ -69,7 +69,7 @@ class SettlementWorkflow:
             detail = f"left to the next run, all others of {len(batch_ids)} payouts are imported: {left}"
             raise ApplicationError(detail, type=PAYOUTS_LEFT) from next(iter(failed.values()))
 
-    async def _import(self, provider: str, batch_id: str) -> None:
+    async def _import(self, provider: str, batch_id: str, gives_up_after: timedelta | None = None) -> None:
         cursor: str | None = None
         while True:
             page = await regular(
@@ -78,7 +78,7 @@ class SettlementWorkflow:
                 f"rows of {batch_id}",
                 PAGE_TIMEOUT,
                 HEARTBEAT,
-                GIVES_UP_AFTER,
+                gives_up_after,
             )
             cursor = page.next_cursor
             if cursor is None:
@@ -89,6 +89,6 @@ class SettlementWorkflow:
             f"close {batch_id}",
             CLOSE_TIMEOUT,
             HEARTBEAT,
-            GIVES_UP_AFTER,
+            gives_up_after,
         )
         workflow.set_current_details(f"{batch_id}: {'balanced' if closed.balanced else '**unbalanced**'}")
