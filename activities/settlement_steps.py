@@ -1,6 +1,5 @@
 """Importing a provider's settlement report: rows staged page by page, payments told, everything else booked."""
 
-import asyncio
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -28,6 +27,7 @@ from corridor.domain.payment import RefundStatus, Status
 from corridor.domain.posting import Posting
 from corridor.domain.settlement import SettlementBatch, SettlementLine, SettlementPage
 from corridor.ledger import rules, store
+from corridor.runtime.side_by_side import side_by_side
 from corridor.storage import payments, refunds, settlement
 from corridor.storage.settlement import LineRow
 
@@ -106,15 +106,13 @@ class SettlementSteps:
 
     async def _tell_all(self, provider: str, charges: list[tuple[str, str]]) -> list[str]:
         """The ids of the rows whose payments were told."""
-        gate = asyncio.Semaphore(TELL_AT_ONCE)
 
-        async def tell(payment_id: str, line_id: str) -> str | None:
-            async with gate:
-                was_told = await self._tidings.tell(payment_id, {"provider": provider, "line_id": line_id})
-            return line_id if was_told else None
+        async def tell(charge: tuple[str, str]) -> bool:
+            payment_id, line_id = charge
+            return await self._tidings.tell(payment_id, {"provider": provider, "line_id": line_id})
 
-        results = await asyncio.gather(*(tell(payment_id, line_id) for payment_id, line_id in charges))
-        return [line_id for line_id in results if line_id is not None]
+        told = await side_by_side(charges, tell, TELL_AT_ONCE)
+        return [line_id for (_, line_id), was_told in told if was_told]
 
 
 def _stage(

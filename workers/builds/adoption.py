@@ -5,9 +5,9 @@ cluster whose old workers were stopped too early) its history is replayed agains
 moved, and what does not is named and left alone: it needs its old build back.
 """
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from temporalio.api.common.v1 import WorkflowExecution
@@ -20,6 +20,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 
 from corridor.runtime.histories import Run, from_server
 from corridor.runtime.replay import Replayed, Verdict, replay
+from corridor.runtime.side_by_side import side_by_side
 from workers import wiring
 from workers.builds import deployment
 from workflows import names
@@ -89,15 +90,11 @@ def fits(replayed: Replayed) -> bool:
 
 async def _pin_all(client: Client, fitting: Sequence[Replayed], build_id: str) -> list[str]:
     """The ids of those that had not ended meanwhile. A busy server takes a second for each, so not one by one."""
-    moved = []
-    for first in range(0, len(fitting), PINNED_AT_ONCE):
-        some = fitting[first : first + PINNED_AT_ONCE]
-        done = await asyncio.gather(*(_pin(client, it, build_id) for it in some))
-        moved += [it.workflow_id for it, is_moved in zip(some, done, strict=True) if is_moved]
-    return moved
+    done = await side_by_side(fitting, partial(_pin, client, build_id), PINNED_AT_ONCE)
+    return [it.workflow_id for it, is_moved in done if is_moved]
 
 
-async def _pin(client: Client, replayed: Replayed, build_id: str) -> bool:
+async def _pin(client: Client, build_id: str, replayed: Replayed) -> bool:
     """False when the workflow has ended meanwhile."""
     pinned = VersioningOverride.PinnedOverride(
         behavior=VersioningOverride.PinnedOverrideBehavior.PINNED_OVERRIDE_BEHAVIOR_PINNED,
