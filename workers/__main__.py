@@ -48,8 +48,8 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             wired,
             client,
             timedelta(seconds=settings.worker_grace_seconds),
-            settings.workflow_sandbox,
-            fleet.of_build(build_id) if build_id else None,
+            sandboxed=settings.workflow_sandbox,
+            build=fleet.of_build(build_id) if build_id else None,
         ):
             keepers = await until_answered(
                 "which build is current", lambda: _keepers(client, build_id, wired, settings)

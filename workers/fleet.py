@@ -1,4 +1,4 @@
-"""The Temporal workers of one process: one for the core queue, one per provider, tuned for the waiting buyer."""
+"""The Temporal workers of one process: core, webhooks, one per provider; tuned for the waiting buyer."""
 
 import contextlib
 import dataclasses
@@ -29,6 +29,8 @@ STICKY = timedelta(seconds=4)
 """How long a payment waits for the worker that remembers it. Of one that was killed nobody knows that it is no more, and
 Temporal's default lets each of its buyers wait ten seconds; a busy one that is passed over costs a replay of its history.
 """
+CACHED_WORKFLOWS = 2000
+CORE_SLOTS, WEBHOOK_SLOTS = 50, 100
 PASSED_THROUGH = (
     "corridor",
     "activities",
@@ -87,23 +89,28 @@ async def running(
     client: Client,
     grace: timedelta,
     sandboxed: bool = False,
+    cached_workflows: int = CACHED_WORKFLOWS,
     build: WorkerDeploymentConfig | None = None,
 ) -> AsyncIterator[None]:
     """Workers of every queue, polling until the block is left; without a `build` they take any workflow."""
+    workers = [
+        core_worker(wired, client, grace, sandboxed, cached_workflows, build),
+        webhook_worker(wired, client, grace, build),
+        *(provider_worker(wired, client, provider, grace, build) for provider in wired.edge.providers.names),
+    ]
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(core_worker(wired, client, grace, sandboxed=sandboxed, build=build))
-        for provider in wired.edge.providers.names:
-            await stack.enter_async_context(provider_worker(wired, client, provider, grace, build))
+        for worker in workers:
+            await stack.enter_async_context(worker)
         yield
 
 
 def core_worker(
     wired: Wiring,
     client: Client,
-    grace: timedelta = GRACE,
-    cached_workflows: int = 2000,
-    sandboxed: bool = True,
-    build: WorkerDeploymentConfig | None = None,
+    grace: timedelta,
+    sandboxed: bool,
+    cached_workflows: int,
+    build: WorkerDeploymentConfig | None,
 ) -> Worker:
     """Workflows and our own steps. With 0 `cached_workflows` every task replays its history, which tests want.
 
@@ -121,18 +128,29 @@ def core_worker(
         sticky_queue_schedule_to_start_timeout=STICKY,
         max_concurrent_workflow_tasks=50,
         max_concurrent_local_activities=50,
-        max_concurrent_activities=50,
+        max_concurrent_activities=CORE_SLOTS,
+        graceful_shutdown_timeout=grace,
+        deployment_config=build,
+    )
+
+
+def webhook_worker(
+    wired: Wiring, client: Client, grace: timedelta, build: WorkerDeploymentConfig | None
+) -> Worker:
+    """Calls to merchants' endpoints, each of which may take its whole time limit to say nothing."""
+    return Worker(
+        client,
+        task_queue=names.WEBHOOK_QUEUE,
+        activities=wiring.webhook_activities(wired),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        max_concurrent_activities=WEBHOOK_SLOTS,
         graceful_shutdown_timeout=grace,
         deployment_config=build,
     )
 
 
 def provider_worker(
-    wired: Wiring,
-    client: Client,
-    provider: str,
-    grace: timedelta = GRACE,
-    build: WorkerDeploymentConfig | None = None,
+    wired: Wiring, client: Client, provider: str, grace: timedelta, build: WorkerDeploymentConfig | None
 ) -> Worker:
     """Calls to one provider; a slow provider fills its own slots and nobody else's.
 

@@ -99,7 +99,10 @@ def _liquidity(settings: Settings, clock: Callable[[], datetime]) -> tuple[HttpL
 
 
 def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., Any]]:
-    """Activities of the core queue: our own database steps, settlement import, webhook delivery."""
+    """Activities of the core queue: our own database steps and settlement import.
+
+    And webhook delivery, for deliveries begun before it had a queue of its own (workflows/webhook_delivery.py).
+    """
     edge = wiring.edge
     steps = PaymentSteps(edge)
     refunds, reviews = RefundSteps(edge), ReviewSteps(edge)
@@ -108,7 +111,6 @@ def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., An
         Tidings(client, names.payment_workflow_id(""), names.SETTLEMENT_FACT),
         Tidings(client, names.refund_workflow_id(""), names.PROVIDER_HINT),
     )
-    webhooks = WebhookSteps(edge.database, wiring.outbound, wiring.sealer, edge.now)
     return (
         Preparation(edge).prepare,
         steps.declare,
@@ -122,8 +124,14 @@ def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., An
         settlement.find_batches,
         settlement.import_page,
         settlement.close_batch,
-        webhooks.attempt,
+        *webhook_activities(wiring),
     )
+
+
+def webhook_activities(wiring: Wiring) -> Sequence[Callable[..., Any]]:
+    """Activities of the webhooks' own queue."""
+    edge = wiring.edge
+    return (WebhookSteps(edge.database, wiring.outbound, wiring.sealer, edge.now).attempt,)
 
 
 def provider_activities(wiring: Wiring) -> Sequence[Callable[..., Any]]:

@@ -1,5 +1,7 @@
 """Durable names: what histories and other processes know workflows, queues and attributes by. Never renamed."""
 
+from collections.abc import Iterable
+
 from temporalio.common import SearchAttributeKey
 
 PAYMENT = "Payment"
@@ -8,6 +10,8 @@ SETTLEMENT = "Settlement"
 WEBHOOK_DELIVERY = "WebhookDelivery"
 
 CORE_QUEUE = "corridor"
+WEBHOOK_QUEUE = "webhooks"
+"""Calls to merchants' endpoints: one that hangs takes the slot of another webhook and of nothing else."""
 
 DEPLOYMENT = "corridor"
 """What Temporal keeps the builds of our workers under."""
@@ -16,6 +20,11 @@ DEPLOYMENT = "corridor"
 def provider_queue(provider: str) -> str:
     """One queue a provider, so that a slow one holds up nobody else; its rate limit is the queue's."""
     return f"provider-{provider}"
+
+
+def queues(providers: Iterable[str]) -> tuple[str, ...]:
+    """Every queue that a worker of ours polls."""
+    return (CORE_QUEUE, WEBHOOK_QUEUE, *map(provider_queue, providers))
 
 
 def payment_workflow_id(payment_id: str) -> str:

@@ -47,8 +47,9 @@ async def regular(
     limit: timedelta,
     heartbeat: timedelta | None = None,
     gives_up_after: timedelta | None = None,
+    queue: str | None = None,
 ) -> Out:
-    """Run a longer step of our own on the core queue; with `heartbeat` a lost worker is noticed before `limit`.
+    """Run a longer step of our own, on the core queue by default; with `heartbeat` a lost worker is noticed before `limit`.
 
     Repeated until it succeeds, or `gives_up_after` is over. Raises `ActivityError` then, and for a refusal.
     """
@@ -56,6 +57,7 @@ async def regular(
         step.name,
         argument,
         result_type=step.gives,
+        task_queue=queue,
         start_to_close_timeout=limit,
         schedule_to_close_timeout=gives_up_after,
         heartbeat_timeout=heartbeat,

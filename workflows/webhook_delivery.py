@@ -25,6 +25,7 @@ class WebhookDeliveryWorkflow:
     @workflow.run
     async def run(self, start: DeliveryStart) -> str:
         """Returns how it ended: `delivered`, `failed`, or `closed` when there was nothing left to do."""
+        queue = names.WEBHOOK_QUEUE if workflow.patched("webhooks-have-a-queue") else None
         number = 1
         while True:
             attempt = AttemptIn(
@@ -32,7 +33,7 @@ class WebhookDeliveryWorkflow:
                 number=number,
                 spread_permille=workflow.random().randint(0, 1000),
             )
-            done = await regular(ATTEMPT_WEBHOOK, attempt, f"attempt {number}", ATTEMPT_TIMEOUT)
+            done = await regular(ATTEMPT_WEBHOOK, attempt, f"attempt {number}", ATTEMPT_TIMEOUT, queue=queue)
             if done.retry_in_seconds is None:
                 return done.result
             number += 1

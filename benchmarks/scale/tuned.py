@@ -82,9 +82,11 @@ def _workers(settings: Settings) -> list[Tuned]:
     wired = instant.wire(settings)
     found = []
     with mock.patch.object(fleet, "Worker") as made:
-        fleet.core_worker(wired, NO_CLIENT, sandboxed=False)
-        fleet.provider_worker(wired, NO_CLIENT, PROVIDER)
-    for call, who in zip(made.call_args_list, ("core worker", "provider worker"), strict=True):
+        fleet.core_worker(wired, NO_CLIENT, fleet.GRACE, False, fleet.CACHED_WORKFLOWS, None)
+        fleet.webhook_worker(wired, NO_CLIENT, fleet.GRACE, None)
+        fleet.provider_worker(wired, NO_CLIENT, PROVIDER, fleet.GRACE, None)
+    of = ("core worker", "webhook worker", "provider worker")
+    for call, who in zip(made.call_args_list, of, strict=True):
         found += [
             Tuned(who, name, _text(value), WHY[name]) for name, value in call.kwargs.items() if name in WHY
         ]

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.scale.steps import PROVIDER
 from corridor.runtime import client as temporal_client
 from corridor.runtime import logging, readiness
 from corridor.runtime.settings import Settings, load
@@ -36,8 +35,7 @@ async def work(settings: Settings, samples: Path, cached: int) -> None:
     await without_builds(client, takes_over=True)
     edge = wired.edge
     async with (
-        fleet.core_worker(wired, client, cached_workflows=cached, sandboxed=False),
-        fleet.provider_worker(wired, client, PROVIDER),
+        fleet.running(wired, client, fleet.GRACE, cached_workflows=cached),
         asyncio.TaskGroup() as group,
     ):
         group.create_task(relay.run(edge.database, client, edge.providers, stop))

@@ -199,6 +199,11 @@ async def delivery_retried(here: World) -> Kept:
     return [(names.WEBHOOK_DELIVERY, workflow_id)]
 
 
+async def delivered_from_its_own_queue(here: World) -> Kept:
+    """Attempts before `delivery_retried` was recorded were made on the core queue; since then not."""
+    return await delivery_retried(here)
+
+
 SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -206,5 +211,6 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
         unknown_sent_again, key_spent, unknown_reviewed, expired_quote, slippage_exceeded, canceled,
         cancel_during_capture, review_approved, review_declined, webhook_before_response, refund, refund_over_limit,
         refund_not_sent, refund_came_back, settlement, settlement_side_by_side, delivered, delivery_retried,
+        delivered_from_its_own_queue,
     )
 }  # fmt: skip

@@ -21,6 +21,7 @@ from corridor.storage import settlement
 from corridor.storage.ledger_tables import postings
 from corridor.storage.tables import settlement_batches, settlement_lines
 from tests.workflows.world import BriefStripe, World, now
+from workers.fleet import CORE_SLOTS
 from workflows import names
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -74,6 +75,35 @@ async def test_a_payout_that_cannot_be_read_holds_up_no_other(
     await (here.import_settlement() if importing.done() else importing)
     for it in paid:
         await here.until(it, "settled")
+
+
+async def test_merchants_who_never_answer_hold_up_no_settlement(here: World) -> None:
+    """More webhooks hang than the core queue has slots for steps of our own."""
+    hanging: set[asyncio.StreamWriter] = set()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hanging.add(writer)
+        while await reader.read(4096):
+            pass
+        hanging.remove(writer)
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        host, port = silent.sockets[0].getsockname()
+        for _ in range(CORE_SLOTS + 10):
+            await here.subscribe(("payment.captured",), url=f"http://{host}:{port}/")
+        payment = await here.pay()
+        async with asyncio.timeout(60):
+            while len(hanging) <= CORE_SLOTS:
+                deliveries = await here.dispatch()
+        await here.settle()
+        assert len(hanging) > CORE_SLOTS, "they hang still"
+        await here.until(payment.id, "settled")
+        for delivery_id in deliveries:
+            delivery = here.client.get_workflow_handle(names.delivery_workflow_id(delivery_id))
+            await delivery.terminate("nobody will ever answer")
+        for writer in hanging:
+            writer.transport.abort()
 
 
 async def test_a_charge_that_is_nobodys_waits_in_suspense(here: World) -> None:

@@ -25,6 +25,7 @@ from corridor.storage.tables import merchants
 from corridor.storage.tables import webhook_deliveries as deliveries
 from corridor.storage.tables import webhook_endpoints as endpoints
 from workers import fleet
+from workflows import names
 from workflows.messages import DeliveryStart
 from workflows.webhook_delivery import WebhookDeliveryWorkflow
 
@@ -117,13 +118,15 @@ async def _deliver(
 ) -> tuple[str, WorkflowHandle[Any, str]]:
     queue = f"deliveries-{uuid4()}"
     steps = WebhookSteps(database, receiver, SEALER, clock or Clock())
-    async with Worker(
-        client,
-        task_queue=queue,
-        workflows=[WebhookDeliveryWorkflow],
-        activities=[steps.attempt],
-        workflow_runner=fleet.runner(),
-        max_cached_workflows=0,
+    async with (
+        Worker(
+            client,
+            task_queue=queue,
+            workflows=[WebhookDeliveryWorkflow],
+            workflow_runner=fleet.runner(),
+            max_cached_workflows=0,
+        ),
+        Worker(client, task_queue=names.WEBHOOK_QUEUE, activities=[steps.attempt]),
     ):
         handle = await client.start_workflow(
             WebhookDeliveryWorkflow.run,

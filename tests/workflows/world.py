@@ -302,8 +302,8 @@ class World:
         )
         return workflow_id
 
-    async def subscribe(self, events: Sequence[str], failures: int = 0) -> None:
-        """A webhook endpoint of the merchant at the sandbox's receiver, which fails so often first."""
+    async def subscribe(self, events: Sequence[str], failures: int = 0, url: str | None = None) -> None:
+        """A webhook endpoint of the merchant, at the sandbox's receiver by default, which fails so often first."""
         secret = new_secret()
         endpoint_id = new_id(Prefix.WEBHOOK_ENDPOINT, now())
         sealed = self.wired.sealer.seal(secret.encode(), webhook_endpoints.place(endpoint_id))
@@ -311,7 +311,7 @@ class World:
             webhook_endpoints.create,
             endpoint_id=endpoint_id,
             merchant_id=self.merchant_id,
-            url=f"{self.control.base_url}/merchant/webhooks/shop",
+            url=url or f"{self.control.base_url}/merchant/webhooks/shop",
             event_types=list(events),
             secret_sealed=sealed,
             now=now(),
@@ -337,10 +337,10 @@ async def world(
     settings: Settings,
     sandbox_url: str,
     windows: Windows | None = None,
-    cached_workflows: int = 2000,
+    cached_workflows: int = fleet.CACHED_WORKFLOWS,
     with_workers: bool = True,
 ) -> AsyncIterator[World]:
-    """Workers of both queues on one client; queues are shared by all tests of a session, so one world at a time."""
+    """Workers of every queue on one client; queues are shared by all tests of a session, so one world at a time."""
     wired, stripe = _on_a_shorter_clock(wiring.build(settings), settings)
     merchant_id = new_id(Prefix.MERCHANT, now())
     merchant = merchants.NewMerchant(
@@ -355,8 +355,8 @@ async def world(
     async with contextlib.AsyncExitStack() as stack:
         control = await stack.enter_async_context(httpx.AsyncClient(base_url=sandbox_url, timeout=30))
         if with_workers:
-            await stack.enter_async_context(fleet.core_worker(wired, client, GRACE, cached_workflows))
-            await stack.enter_async_context(fleet.provider_worker(wired, client, "stripe", GRACE))
+            workers = fleet.running(wired, client, GRACE, sandboxed=True, cached_workflows=cached_workflows)
+            await stack.enter_async_context(workers)
         yield World(client, wired, merchant_id, control, windows or Windows(), stripe)
     await stripe.close()
     await wired.close()

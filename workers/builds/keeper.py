@@ -42,7 +42,7 @@ class Keeper:
     def __init__(self, client: Client, build_id: str, providers: Iterable[str], takes_over: bool) -> None:
         self._client = client
         self._build_id = build_id
-        self._queues = (names.CORE_QUEUE, *(names.provider_queue(provider) for provider in providers))
+        self._queues = names.queues(providers)
         self._takes_over = takes_over
         self._told: set[str] = set()
 

@@ -36,7 +36,7 @@ async def require_nobody(client: Client, providers: Iterable[str], api_address: 
 
 
 async def _polling(client: Client, providers: Iterable[str], since: datetime) -> AsyncIterator[str]:
-    for queue in (names.CORE_QUEUE, *map(names.provider_queue, providers)):
+    for queue in names.queues(providers):
         for kind in _KINDS:
             request = DescribeTaskQueueRequest(
                 namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
