@@ -15,11 +15,15 @@ from corridor.domain.money import Money
 from corridor.domain.quote import Quote
 from corridor.fx.desk import Desk
 from corridor.runtime import client, clock, logging, telemetry
+from corridor.runtime.loop import Loop, keep_turning
 from corridor.runtime.settings import Settings, load
 from corridor.storage import merchants
 from corridor.storage.database import Database
 from workers import wiring
 from workflows.starts import Windows
+
+RATES_SECONDS = 60.0
+"""How often rates that a worker has stored are read."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +50,7 @@ async def serve(settings: Settings) -> None:
     wired = wiring.build(settings)
     try:
         await clock.require_agreement(wired.edge.database, settings.clock_apart_limit_seconds)
+        await wired.rates.begin()
         connected = await client.connect(
             settings, interceptors=telling.interceptors, runtime=telling.runtime, lazy=True
         )
@@ -66,7 +71,16 @@ async def serve(settings: Settings) -> None:
             clock=edge.now,
         )
         log.info("api listens", address=settings.api_address)
-        await server_of(create_app(dependencies), settings, settings.api_port, gateway.leave).serve()
+        server = server_of(create_app(dependencies), settings, settings.api_port, gateway.leave)
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                keep_turning(Loop("rates", wired.rates.refresh, RATES_SECONDS, RATES_SECONDS), stop)
+            )
+            try:
+                await server.serve()
+            finally:
+                stop.set()
     finally:
         await wired.close()
         telling.close()

@@ -9,17 +9,18 @@ from temporalio.client import Client
 
 from corridor.runtime import build, clock, logging, readiness, telemetry
 from corridor.runtime import client as temporal_client
+from corridor.runtime.loop import Loop, keep_turning
 from corridor.runtime.settings import Settings, load
 from workers import fleet, schedules, wiring
 from workers.builds.keeper import Keeper, without_builds
 from workers.patience import until_answered
 from workers.relay import relay
-from workers.relay.loop import Loop, keep_turning
 from workers.wiring import Wiring
 from workflows.starts import Windows
 
 SCHEDULES_LOOKED_AT_SECONDS = 60.0
 CLOCK_LOOKED_AT_SECONDS = 60.0
+RATES_LOOKED_AT_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     wired = wiring.build(settings)
     try:
         await clock.require_agreement(wired.edge.database, settings.clock_apart_limit_seconds)
+        await wired.rates.begin()
         client = await until_answered(
             "the connection",
             lambda: temporal_client.connect(
@@ -60,8 +62,9 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             readiness.announce(settings)
             log.info("worker is ready", providers=wired.edge.providers.names, build_id=build_id)
             async with asyncio.TaskGroup() as group:
-                for keeper in (*keepers, _schedules(client, wired, settings), _clock(wired, settings)):
-                    group.create_task(keep_turning(keeper, stop), name=keeper.name)
+                own = (_schedules(client, wired, settings), _clock(wired, settings), _rates(wired))
+                for loop in (*keepers, *own):
+                    group.create_task(keep_turning(loop, stop), name=loop.name)
                 await relay.run(
                     wired.edge.database, client, wired.edge.providers, stop, windows, wired.edge.now
                 )
@@ -99,6 +102,12 @@ def _clock(wired: Wiring, settings: Settings) -> Loop:
         return 0
 
     return Loop("clock", turn, busy_seconds=CLOCK_LOOKED_AT_SECONDS, idle_seconds=CLOCK_LOOKED_AT_SECONDS)
+
+
+def _rates(wired: Wiring) -> Loop:
+    """One worker of all downloads what was published; each reads it from the database."""
+    seconds = RATES_LOOKED_AT_SECONDS
+    return Loop("rates", wired.rates.turn, busy_seconds=seconds, idle_seconds=seconds)
 
 
 async def _main() -> None:

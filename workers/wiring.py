@@ -25,6 +25,7 @@ from corridor.providers.registry import Registry
 from corridor.providers.stripe.adapter import StripeProvider
 from corridor.risk import policy
 from corridor.runtime import keys
+from corridor.runtime.rates import RateKeeper
 from corridor.runtime.settings import Settings
 from corridor.storage.database import Database
 from corridor.storage.sealing import Sealer
@@ -50,6 +51,7 @@ class Wiring:
     edge: Edge
     sealer: Sealer
     outbound: Outbound
+    rates: RateKeeper
     _stripe: StripeProvider
     _liquidity: tuple[HttpLiquidityProvider, ...]
 
@@ -85,6 +87,7 @@ def build(settings: Settings) -> Wiring:
     return Wiring(
         edge=edge,
         sealer=Sealer(ring.current, ring.keys),
+        rates=RateKeeper(edge.desk, edge.database, settings.reference_rates_url or None, clock),
         outbound=Outbound(Rules(private=settings.webhook_allow_private)),
         _stripe=stripe,
         _liquidity=liquidity,

