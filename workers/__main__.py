@@ -10,10 +10,10 @@ from temporalio.client import Client
 from corridor.runtime import build, clock, logging, readiness, telemetry
 from corridor.runtime import client as temporal_client
 from corridor.runtime.loop import Loop, keep_turning
+from corridor.runtime.patience import until_answered
 from corridor.runtime.settings import Settings, load
 from workers import fleet, schedules, wiring
 from workers.builds.keeper import Keeper, without_builds
-from workers.patience import until_answered
 from workers.relay import relay
 from workers.wiring import Wiring
 from workflows.starts import Windows

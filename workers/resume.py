@@ -4,8 +4,6 @@ The workflow looks every unresolved effect up before it does anything new, so a 
 is the payment's, so one that still runs is left alone.
 """
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +21,7 @@ from activities.contracts import EffectPlan
 from corridor.domain.effect import EffectState, Operation, effect_number
 from corridor.domain.payment import RefundStatus, Status, StatusReason
 from corridor.providers.registry import Registry
+from corridor.runtime.patience import while_away
 from corridor.runtime.side_by_side import side_by_side
 from corridor.storage import effects, reviews, settlement
 from corridor.storage import payments as payment_rows
@@ -31,7 +30,6 @@ from corridor.storage.database import Database
 from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import payments, refunds, webhook_deliveries
 from corridor.storage.webhook_deliveries import PENDING
-from workers.patience import may_pass
 from workflows import names, starts
 from workflows.messages import DeliveryStart, Resume
 from workflows.refund import FAILURE_WATCH
@@ -42,8 +40,6 @@ WAITED_FOR = tuple(status for status in Status if not status.is_terminal and sta
 OPEN_REFUNDS = (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW)
 AT_ONCE = 16
 """One after the other, a hundred thousand would take a quarter of an hour."""
-AWAY_SECONDS, AWAY_PAUSE_SECONDS = 60.0, 0.5
-"""How long a server may be away in the middle of a run, and how often it is asked meanwhile."""
 _COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
 _UNDONE_FROM = (Status.REQUIRES_ACTION, Status.AUTHORIZED)
 """In a review a stuck undo is tried again by the workflow itself; a payment that is captured has none to finish."""
@@ -89,7 +85,7 @@ async def resume_all(
     ):
         async for ids in _pages(database, table, wanted, batch):
             new = [it for it in ids if it not in resumed]
-            begun = await side_by_side(new, partial(_patiently, begin), AT_ONCE)
+            begun = await side_by_side(new, partial(_unless_away, begin), AT_ONCE)
             resumed |= {row_id: is_started for row_id, is_started in begun if is_started is not None}
     return Resumed(
         tuple(it for it, is_started in resumed.items() if is_started),
@@ -97,16 +93,9 @@ async def resume_all(
     )
 
 
-async def _patiently(begin: Callable[[str], Awaitable[bool | None]], row_id: str) -> bool | None:
-    """A server that was just lost may go away again: then it is waited for, and the run need not begin anew."""
-    deadline = time.monotonic() + AWAY_SECONDS
-    while True:
-        try:
-            return await begin(row_id)
-        except RPCError as error:
-            if not may_pass(error) or time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(AWAY_PAUSE_SECONDS)
+async def _unless_away(begin: Callable[[str], Awaitable[bool | None]], row_id: str) -> bool | None:
+    """A server that was just lost may go away again."""
+    return await while_away(lambda: begin(row_id))
 
 
 _IS_UNDER_WAY = and_(

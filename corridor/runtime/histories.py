@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import Client, WorkflowExecution, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
+
+from corridor.runtime.patience import while_away
 
 FETCHED_AT_ONCE = 8
 """Fetching waits for the server, whoever reads the histories waits for the processor."""
@@ -51,8 +53,8 @@ async def from_server(client: Client, query: str = "") -> AsyncIterator[Run]:
     """Every run the visibility query selects, several fetched at once; one that expires meanwhile is left out."""
     waiting: deque[asyncio.Task[Run | None]] = deque()
     try:
-        async for listed in client.list_workflows(query):
-            waiting.append(asyncio.create_task(fetch(client, listed.id, listed.run_id)))
+        async for found in listed(client, query):
+            waiting.append(asyncio.create_task(fetch(client, found.id, found.run_id)))
             if len(waiting) >= FETCHED_AT_ONCE and (run := await waiting.popleft()) is not None:
                 yield run
         while waiting:
@@ -61,6 +63,15 @@ async def from_server(client: Client, query: str = "") -> AsyncIterator[Run]:
     finally:
         for task in waiting:
             task.cancel()
+
+
+async def listed(client: Client, query: str) -> AsyncIterator[WorkflowExecution]:
+    """What the visibility query selects. A server that goes away between two pages goes on with the next one."""
+    pages = client.list_workflows(query)
+    while pages.current_page is None or pages.next_page_token is not None:
+        await while_away(pages.fetch_next_page)
+        for execution in pages.current_page or ():
+            yield execution
 
 
 async def of_workflows(client: Client, workflow_ids: Iterable[str]) -> AsyncIterator[Run]:
@@ -74,8 +85,8 @@ async def of_workflows(client: Client, workflow_ids: Iterable[str]) -> AsyncIter
 async def fetch(client: Client, workflow_id: str, run_id: str | None) -> Run | None:
     """None: retention has removed the run, or there never was one."""
     try:
-        run_id = run_id or (await client.get_workflow_handle(workflow_id).describe()).run_id
-        history = await client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
+        run_id = run_id or (await while_away(client.get_workflow_handle(workflow_id).describe)).run_id
+        history = await while_away(client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history)
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             return None

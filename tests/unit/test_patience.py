@@ -4,7 +4,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from workers.patience import until_answered
+from corridor.runtime.patience import until_answered
 
 
 class Away:

@@ -1,11 +1,14 @@
 """Exporting from a real server: what is new or grew, once; continuously, with the lag; and a rebuild from it."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from temporalio.client import WorkflowExecutionAsyncIterator, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from corridor.storage.database import Database
 from corridor.storage.sealing import Sealer
@@ -49,6 +52,36 @@ async def test_export_adds_what_is_new_and_what_grew(here: World, archive: Archi
     grew = Counter((line.run_id, line.events) for line in archive.lines())
     assert set(grew.values()) == {1}, "a run is archived again only where it has more events"
     assert archive.verify().holds
+
+
+async def test_an_export_outlives_a_server_that_goes_away_in_the_middle(
+    here: World, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question it asks is refused once; begun anew each time, it would never come to its end."""
+    began = now()
+    waits = (await here.authorize()).id
+    with archive.writing():
+        await _until_archived(here, archive, began, waits)
+        for of, question in (
+            (WorkflowExecutionAsyncIterator, "fetch_next_page"),
+            (WorkflowHandle, "fetch_history"),
+            (WorkflowHandle, "describe"),
+        ):
+            monkeypatch.setattr(of, question, _away_at_first(getattr(of, question)))
+        await here.capture(waits)
+        await export(here.client, archive, "b1", now, began)
+    assert len(_of(archive, waits)) == 2
+
+
+def _away_at_first(question: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    refusals = [RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")]
+
+    async def asked(*args: Any, **kwargs: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await question(*args, **kwargs)
+
+    return asked
 
 
 async def test_a_continuous_export_tells_its_lag(here: World, archive: Archive) -> None:

@@ -22,6 +22,7 @@ from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.domain.payment import Status, StatusReason
 from corridor.ledger import proof
+from corridor.runtime import patience
 from corridor.storage import effects, payments, refunds, webhook_deliveries, webhook_endpoints
 from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import events
@@ -209,7 +210,7 @@ async def test_a_server_that_goes_away_in_the_middle_is_waited_for(
 
     monkeypatch.setattr(workers.resume, "_is_running", away_at_first)
     assert (await resume(here)).started == (payment.id,)
-    monkeypatch.setattr(workers.resume, "AWAY_SECONDS", -1.0)
+    monkeypatch.setattr(patience, "AWAY_SECONDS", -1.0)
     refusals.append(RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b""))
     with pytest.raises(RPCError):
         await resume(here)

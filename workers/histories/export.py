@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
-from corridor.runtime.histories import Run, fetch, query_since
+from corridor.runtime.histories import Run, fetch, listed, query_since
+from corridor.runtime.patience import while_away
 from workers.histories.archive import Archive, Line
 
 OVERLAP = timedelta(minutes=5)
@@ -123,29 +124,29 @@ class _Wanted:
 
 async def _wanted(client: Client, archive: Archive, query: str) -> AsyncIterator[_Wanted]:
     """Groups of runs, small enough that few histories are held in memory at a time."""
-    listed: list[WorkflowExecution] = []
-    async for execution in client.list_workflows(query):
-        listed.append(execution)
-        if len(listed) >= FETCHED_AT_ONCE:
-            yield await _group(client, archive, listed)
-            listed = []
-    if listed:
-        yield await _group(client, archive, listed)
+    group: list[WorkflowExecution] = []
+    async for execution in listed(client, query):
+        group.append(execution)
+        if len(group) >= FETCHED_AT_ONCE:
+            yield await _group(client, archive, group)
+            group = []
+    if group:
+        yield await _group(client, archive, group)
 
 
-async def _group(client: Client, archive: Archive, listed: list[WorkflowExecution]) -> _Wanted:
-    known = await asyncio.gather(*(_is_archived(client, archive, execution) for execution in listed))
-    return _Wanted(listed, [it for it, is_known in zip(listed, known, strict=True) if not is_known])
+async def _group(client: Client, archive: Archive, group: list[WorkflowExecution]) -> _Wanted:
+    known = await asyncio.gather(*(_is_archived(client, archive, execution) for execution in group))
+    return _Wanted(group, [it for it, is_known in zip(group, known, strict=True) if not is_known])
 
 
-async def _is_archived(client: Client, archive: Archive, listed: WorkflowExecution) -> bool:
+async def _is_archived(client: Client, archive: Archive, execution: WorkflowExecution) -> bool:
     """The list knows how long a run is only when it has ended; a running one is asked, which costs no history."""
-    if listed.close_time is not None:
-        return archive.holds(listed.run_id, None)
-    if not archive.holds(listed.run_id, 1):
+    if execution.close_time is not None:
+        return archive.holds(execution.run_id, None)
+    if not archive.holds(execution.run_id, 1):
         return False
-    described = await client.get_workflow_handle(listed.id, run_id=listed.run_id).describe()
-    return archive.holds(listed.run_id, described.history_length)
+    described = await while_away(client.get_workflow_handle(execution.id, run_id=execution.run_id).describe)
+    return archive.holds(execution.run_id, described.history_length)
 
 
 def _closed_since(since: datetime | None) -> str:
