@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Never
@@ -23,6 +24,8 @@ URL_LIMIT = 2_048
 CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 15.0
 ADDRESSES_TRIED = 3
+NAMES_AT_ONCE = 64
+"""Four merchants with silent name servers for each of their endpoints leave room for nobody else."""
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) → addresses as text; raises `OSError` when the name has none."""
@@ -91,9 +94,36 @@ def checked_url(text: str, rules: Rules) -> httpx.URL:
     return url
 
 
-async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """The operating system's answer, without duplicates, in its order of preference."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+class SystemResolver:
+    """The operating system's answers, looked up in threads of their own.
+
+    A look-up cannot be interrupted: one whose name servers are silent keeps its thread for half a minute. In the loop's
+    own threads that would hold up every connection of the process, to providers too; and each name is looked up once at
+    a time, so that all the webhooks of one merchant wait for one thread.
+    """
+
+    def __init__(self, threads: int = NAMES_AT_ONCE) -> None:
+        self._threads = ThreadPoolExecutor(threads, "webhook-names")
+        self._under_way: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Without duplicates, in the system's order of preference. Raises `OSError`."""
+        name = host, port
+        if name not in self._under_way:
+            looking = asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port)
+            self._under_way[name] = looking
+            looking.add_done_callback(lambda done: self._is_done(name, done))
+        # Whoever runs out of time leaves the look-up to the others who wait for it.
+        return await asyncio.shield(self._under_way[name])
+
+    def _is_done(self, name: tuple[str, int], done: asyncio.Future[Sequence[str]]) -> None:
+        del self._under_way[name]
+        if not done.cancelled():
+            done.exception()  # asked for, also where nobody waits any more
+
+
+def _look_up(host: str, port: int) -> Sequence[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -103,12 +133,12 @@ class Outbound:
     def __init__(
         self,
         rules: Rules,
-        resolve: Resolver = system_resolver,
+        resolve: Resolver | None = None,
         tls: ssl.SSLContext | None = None,
         total_seconds: float = TOTAL_SECONDS,
     ) -> None:
         self._rules = rules
-        self._resolve = resolve
+        self._resolve = resolve or SystemResolver()
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
         self._total_seconds = total_seconds
 

@@ -71,8 +71,8 @@ def _asked_seconds(retry_after: str | None, now: datetime) -> int:
         return int(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0, int((moment - now).total_seconds()))
+    except (ValueError, OverflowError):  # no date at all, or with a zone or year that no date can have
         return 0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0, int((moment - now).total_seconds()))

@@ -67,8 +67,8 @@ def create_for_event(
         if not endpoint.events or event_type in endpoint.events
     ]
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    for row in rows:
-        connection.execute(dialect.insert(webhook_deliveries).values(**row).on_conflict_do_nothing())
+    if rows:
+        connection.execute(dialect.insert(webhook_deliveries).on_conflict_do_nothing(), rows)
     return [str(row["id"]) for row in rows]
 
 

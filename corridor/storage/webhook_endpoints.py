@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from corridor.domain.failure import Refusal, Refused
 from corridor.storage.records import Json, time_view
@@ -13,6 +13,10 @@ EndpointRow = Row[Any]
 
 REMOVED = "removed"
 """`disabled_reason` of an endpoint its merchant deleted: deliveries refer to it, so the row stays."""
+
+
+MOST_ENDPOINTS = 16
+"""Of one merchant. Each event is a delivery to each of them, and all merchants share what delivers."""
 
 
 class VersionMoved(Exception):
@@ -34,6 +38,15 @@ def create(
     secret_sealed: bytes,
     now: datetime,
 ) -> EndpointRow:
+    """Raises `Refused(LIMIT_EXCEEDED)` for one more than `MOST_ENDPOINTS`."""
+    present = select(func.count()).select_from(_present(merchant_id).subquery())
+    if connection.execute(present).scalar_one() >= MOST_ENDPOINTS:
+        raise Refused(
+            Refusal.LIMIT_EXCEEDED,
+            f"a merchant has at most {MOST_ENDPOINTS} webhook endpoints; nothing was created. Remove one, or have an "
+            "existing one take more types of events",
+            {"limit": MOST_ENDPOINTS},
+        )
     connection.execute(
         insert(webhook_endpoints).values(
             id=endpoint_id,

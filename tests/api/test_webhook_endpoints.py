@@ -68,6 +68,18 @@ async def test_removed_endpoint_does_not_exist_any_more(stand: Stand) -> None:
     assert (await stand.get("/v1/webhook_endpoints")).json()["data"] == []
 
 
+async def test_a_merchant_has_so_many_endpoints_and_no_more(small_stand: Stand) -> None:
+    """Each event is a delivery to each of them; a removed one makes room."""
+    endpoints = [await created(small_stand) for _ in range(store.MOST_ENDPOINTS)]
+    refused = await small_stand.post("/v1/webhook_endpoints", {"url": URL}, key="one-more")
+    assert (refused.status_code, refused.json()["code"]) == (422, "limit_exceeded")
+    path = f"/v1/webhook_endpoints/{endpoints[0]['id']}"
+    removed = await small_stand.http.delete(path, headers=small_stand.headers(**{"If-Match": '"1"'}))
+    assert removed.status_code == 204
+    again = await small_stand.post("/v1/webhook_endpoints", {"url": URL}, key="one-more")
+    assert again.status_code == 201, "the refusal was not kept under the key"
+
+
 async def test_another_merchants_endpoint_does_not_exist(small_stand: Stand) -> None:
     endpoint = await created(small_stand)
     path = f"/v1/webhook_endpoints/{endpoint['id']}"

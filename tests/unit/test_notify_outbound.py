@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from corridor.domain.failure import Refusal, Refused
 from corridor.notify.addresses import is_allowed
-from corridor.notify.outbound import Outbound, Rules, Trouble, Undelivered, checked_url
+from corridor.notify.outbound import Outbound, Rules, SystemResolver, Trouble, Undelivered, checked_url
 
 NOWHERE = "0.0.0.0"  # noqa: S104 — an address to refuse, not to bind
 FORBIDDEN = [
@@ -272,3 +274,41 @@ async def test_a_name_without_addresses_is_told_so() -> None:
 
     assert await trouble(Outbound(Rules(), unknown), "https://shop.example/") is Trouble.NAME_NOT_FOUND
     assert await trouble(Outbound(Rules(), Names([])), "https://shop.example/") is Trouble.NAME_NOT_FOUND
+
+
+async def test_silent_name_servers_of_one_merchant_hold_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A look-up in the system cannot be interrupted. Neither other look-ups nor the loop's own threads wait for it."""
+    answers = threading.Event()
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if host.startswith("silent"):
+            answers.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    resolver = SystemResolver(threads=4)
+    outbound = Outbound(Rules(), resolver, total_seconds=0.05)
+    try:
+        for number in range(40):
+            with pytest.raises(Undelivered, match=Trouble.TIMED_OUT):
+                await outbound.post(f"https://silent{number % 3}.example/hook", {}, b"")
+        async with asyncio.timeout(30):
+            assert await resolver("well.example", 443) == ["93.184.216.34"]
+            assert await asyncio.get_running_loop().run_in_executor(None, lambda: "free") == "free"
+    finally:
+        answers.set()
+
+
+async def test_a_name_is_looked_up_again_for_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shared is a look-up under way, never its answer: a second answer may be another."""
+    addresses = iter(["93.184.216.34", "1.1.1.1"])
+
+    def look_up(_host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(addresses), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    resolver = SystemResolver()
+    first = await asyncio.gather(resolver("a.example", 443))
+    assert [first, await resolver("a.example", 443)] == [[["93.184.216.34"]], ["1.1.1.1"]]

@@ -9,7 +9,7 @@ from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.providers.port import LookUpFailed
 from corridor.storage import outages
 from corridor.storage.database import Database
-from corridor.storage.outages import Cause
+from corridor.storage.outages import CONTRADICTED_FOR, Cause
 from tests.unit.relay_rows import NOW
 from workers.relay.providers import FAILURES, KEEP_OUT, ProviderWatch
 
@@ -57,6 +57,27 @@ async def test_the_first_answer_ends_the_outage(database: Database) -> None:
     provider.answers = True
     await watching.turn()
     assert await down(database) == {}
+
+
+async def test_a_worker_that_is_cut_off_itself_closes_the_door_for_a_moment_only(database: Database) -> None:
+    """One of two has lost its way out; the other goes on having answers."""
+    cut_off, clock = Mute(), [NOW]
+    cut_off.answers = False
+    alone = ProviderWatch(database, cut_off, lambda: clock[0])  # type: ignore[arg-type]
+    well = ProviderWatch(database, Mute(), lambda: clock[0])  # type: ignore[arg-type]
+    closed = 0
+    for _ in range(30):
+        await alone.turn()
+        closed += bool(await down(database, clock[0]))
+        await well.turn()
+        assert await down(database, clock[0]) == {}
+        clock[0] += timedelta(seconds=1)
+    assert 0 < closed <= 3
+    alone_now = ProviderWatch(database, cut_off, lambda: clock[0])  # type: ignore[arg-type]
+    clock[0] += CONTRADICTED_FOR
+    for _ in range(FAILURES):
+        await alone_now.turn()
+    assert await down(database, clock[0]), "with nobody who has answers it is an outage"
 
 
 async def test_an_outage_nobody_watches_any_more_runs_out(database: Database) -> None:

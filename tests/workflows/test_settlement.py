@@ -20,6 +20,7 @@ from corridor.providers.port import LookUpFailed
 from corridor.storage import settlement
 from corridor.storage.ledger_tables import postings
 from corridor.storage.tables import settlement_batches, settlement_lines
+from corridor.storage.webhook_endpoints import MOST_ENDPOINTS
 from tests.workflows.world import BriefStripe, World, now
 from workers.fleet import CORE_SLOTS
 from workflows import names
@@ -90,8 +91,10 @@ async def test_merchants_who_never_answer_hold_up_no_settlement(here: World) -> 
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
         host, port = silent.sockets[0].getsockname()
-        for _ in range(CORE_SLOTS + 10):
+        for _ in range(MOST_ENDPOINTS):
             await here.subscribe(("payment.captured",), url=f"http://{host}:{port}/")
+        for _ in range(CORE_SLOTS // MOST_ENDPOINTS):
+            await here.pay()
         payment = await here.pay()
         async with asyncio.timeout(60):
             while len(hanging) <= CORE_SLOTS:

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class ProviderWatch:
-    """One per worker process; all of them note the same outage."""
+    """One per worker process; all of them note the same outage, and one that has an answer contradicts the others."""
 
     def __init__(self, database: Database, providers: Registry, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -35,10 +35,11 @@ class ProviderWatch:
 
     async def turn(self) -> int:
         """Returns how many are down."""
-        await asyncio.gather(*(self._look(name) for name in self._providers.names))
+        said_down = await self._database.read(outages.standing, self._clock(), Cause.UNREACHABLE)
+        await asyncio.gather(*(self._look(name, name in said_down) for name in self._providers.names))
         return sum(count >= FAILURES for count in self._failures.values())
 
-    async def _look(self, name: str) -> None:
+    async def _look(self, name: str, is_said_down: bool) -> None:
         try:
             async with asyncio.timeout(PING_SECONDS):
                 await self._providers[name].ping()
@@ -50,6 +51,10 @@ class ProviderWatch:
         if self._failures.pop(name, 0) >= FAILURES:
             await self._database.write(outages.end, name, Cause.UNREACHABLE)
             log.info("provider answers again", provider=name)
+        elif is_said_down and await self._database.write(
+            outages.contradict, name, Cause.UNREACHABLE, self._clock()
+        ):
+            log.warning("another process finds no way to a provider that answers this one", provider=name)
         metrics.provider_down(False, name)
 
     async def _note_down(self, name: str, detail: str) -> None:
