@@ -11,7 +11,7 @@ import httpx
 from corridor.fx.ecb import EcbSeries, SeriesBroken, unpacked
 
 LARGEST_DOWNLOAD = 1 << 23
-SECONDS = 30.0
+SECONDS = 30
 PUBLISHED_BY_HOUR = 15
 """16:00 CET in UTC; in summer it is an hour earlier."""
 SATURDAY = 5
