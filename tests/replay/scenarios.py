@@ -2,8 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from corridor.domain.effect import Operation
 from corridor.domain.money import Money
+from corridor.storage import reviews
+from tests.workflows.lost import declare, leave_the_undo_stuck, resumed
 from tests.workflows.world import World
 from workflows import names
 from workflows.starts import Windows
@@ -134,6 +138,119 @@ async def webhook_before_response(here: World) -> Kept:
     return _payment(payment_id)
 
 
+async def webhooks_late_and_doubled(here: World) -> Kept:
+    payment = await here.pay()
+    for _ in range(2):
+        await here.hint(payment.id)
+    await here.settle()
+    await here.until(payment.id, "settled")
+    return _payment(payment.id)
+
+
+async def canceled_before_the_buyer_came_back(here: World) -> Kept:
+    payment = await here.pay("pm_card_threeDSecure2Required")
+    await here.cancel(payment.id)
+    return _payment(payment.id)
+
+
+async def canceled_in_review(here: World) -> Kept:
+    payment = await here.pay(amount=Money(600_000, "EUR"))
+    await here.cancel(payment.id)
+    return _payment(payment.id)
+
+
+async def cancel_too_late(here: World) -> Kept:
+    """It comes while the sale is under way, waits for its end, and hears that the money is captured."""
+    payment_id = await here.accept()
+    await here.plant("latency", milliseconds=1_000)
+    starting = asyncio.create_task(here.start(payment_id))
+    await here.under_way()
+    await here.cancel(payment_id)
+    await starting
+    return _payment(payment_id)
+
+
+async def capture_found_absent(here: World) -> Kept:
+    """A person proves that the capture never happened: the authorisation stands, and is released when canceled."""
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("status", "payment_intents.capture", times=FOR_EVER, status=503)
+    await here.capture(payment.id, 6_000)
+    await here.decide(payment.id, "absent")
+    await here.cancel(payment.id)
+    return _payment(payment.id)
+
+
+async def review_closed_by_evidence(here: World) -> Kept:
+    here.without_keys()
+    await here.plant("timeout_after_effect")
+    await here.plant("status", "payment_intents.list", times=FOR_EVER, status=503)
+    payment = await here.pay()
+    await here.heal()
+    await here.hint(payment.id)
+    await here.until(payment.id, "captured")
+    return _payment(payment.id)
+
+
+async def undo_stuck(here: World) -> Kept:
+    """The void is refused again and again; a person has it made once the provider is back."""
+    payment = await here.authorize()
+    here.without_keys()
+    await here.plant("status", "payment_intents.cancel", times=FOR_EVER, status=503)
+    payment = await _terminated(here, payment.id)
+    await here.database.write(leave_the_undo_stuck, payment.id)
+    await resumed(here)
+    await here.hint(payment.id)
+    async with asyncio.timeout(60):
+        while not await here.database.read(reviews.open_for, payment.id):
+            await asyncio.sleep(0.1)
+    await here.heal()
+    await here.decide(payment.id, "approve")
+    await here.until(payment.id, "canceled")
+    return _payment(payment.id)
+
+
+async def resumed_and_captured(here: World) -> Kept:
+    payment = await _terminated(here, (await here.authorize()).id)
+    await resumed(here)
+    await here.capture(payment.id)
+    return _payment(payment.id)
+
+
+async def resumed_to_what_was_asked(here: World) -> Kept:
+    """A capture was declared, then its workflow was lost: looked for, not found, and made."""
+    payment = await here.authorize()
+    await declare(here, payment.id, Operation.CAPTURE)
+    await _terminated(here, payment.id)
+    await resumed(here)
+    await here.until(payment.id, "captured")
+    return _payment(payment.id)
+
+
+async def resumed_to_its_undo(here: World) -> Kept:
+    payment = await _terminated(here, (await here.authorize()).id)
+    await declare(here, payment.id, Operation.VOID)
+    await resumed(here)
+    await here.until(payment.id, "canceled")
+    return _payment(payment.id)
+
+
+async def resumed_to_its_challenge(here: World) -> Kept:
+    """The buyer finished the challenge while there was no workflow."""
+    payment = await here.pay("pm_card_threeDSecure2Required")
+    await _terminated(here, payment.id)
+    await here.finish_challenge(payment.id)
+    await resumed(here)
+    await here.until(payment.id, "captured")
+    return _payment(payment.id)
+
+
+async def _terminated(here: World, payment_id: str) -> Any:
+    """Runs no workflow code: to the payment it is the same as a lost server. Returns its row."""
+    await here.handle(payment_id).terminate("the server was lost")
+    return await here.payment(payment_id)
+
+
 async def refund(here: World) -> Kept:
     payment = await here.pay()
     made = await here.refund(payment.id, 4_000)
@@ -153,6 +270,17 @@ async def refund_not_sent(here: World) -> Kept:
     here.without_keys()
     await here.plant("reset_before_effect", "refunds.create", times=2)
     made = await here.refund(payment.id, 4_000)
+    return [(names.REFUND, names.refund_workflow_id(made.id))]
+
+
+async def refund_reviewed(here: World) -> Kept:
+    payment = await here.pay()
+    here.without_keys()
+    await here.plant("reset_before_effect", "refunds.create")
+    await here.plant("status", "refunds.list", times=FOR_EVER, status=503)
+    made = await here.refund(payment.id, 6_000)
+    await here.decide_refund(made.id, (await here.review(made.id)).id, "absent")
+    await here.refund_handle(made.id).result()
     return [(names.REFUND, names.refund_workflow_id(made.id))]
 
 
@@ -208,6 +336,9 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
     scenario.__name__: scenario
     for scenario in (
         happy, declined, three_d_secure, three_d_secure_abandoned, unknown_found, unknown_not_found,
+        webhooks_late_and_doubled, canceled_before_the_buyer_came_back, canceled_in_review, cancel_too_late,
+        capture_found_absent, review_closed_by_evidence, undo_stuck, resumed_and_captured, resumed_to_what_was_asked,
+        resumed_to_its_undo, resumed_to_its_challenge, refund_reviewed,
         unknown_sent_again, key_spent, unknown_reviewed, expired_quote, slippage_exceeded, canceled,
         cancel_during_capture, review_approved, review_declined, webhook_before_response, refund, refund_over_limit,
         refund_not_sent, refund_came_back, settlement, settlement_side_by_side, delivered, delivery_retried,

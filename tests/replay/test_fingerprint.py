@@ -121,22 +121,22 @@ async def test_a_change_that_no_history_reaches_needs_a_history_or_a_reason(
     here: Fingerprint, changed: Changed
 ) -> None:
     tree = changed(
-        "workflows/payment.py",
-        "if await voided(self.state, self.hints, retry_seconds=()):",
-        "if not await voided(self.state, self.hints, retry_seconds=()):",
+        "workflows/payment_state.py",
+        "[names.NEEDS_REVIEW.value_set(True)]",
+        "[names.NEEDS_REVIEW.value_set(False)]",
     )
     after = await fingerprint.taken(HISTORIES, tree)
     found = compare(here, after)
     (said,) = found.unvouched
-    assert said.startswith("workflows.payment:PaymentWorkflow._undo_again: changed")
-    assert "await move(self.state, Status.CANCELED" in said
+    assert said.startswith("workflows.payment_state:PaymentState.show_overdue: changed")
+    assert "workflow.upsert_search_attributes" in said
     assert "scenarios.py" in said and "--because" in said
     assert found.broken == []
 
-    told = fingerprint.accepted(fingerprint.committed(), after, "the undo was taken twice")
+    told = fingerprint.accepted(fingerprint.committed(), after, "overdue is no review any more")
     assert not compare(told, after)
-    reasons = {name for name, one in told.uncovered.items() if one.because == "the undo was taken twice"}
-    assert reasons == {"workflows.payment:PaymentWorkflow._undo_again"}
+    reasons = {name for name, one in told.uncovered.items() if one.because == "overdue is no review any more"}
+    assert reasons == {"workflows.payment_state:PaymentState.show_overdue"}
 
 
 async def test_a_changed_constant_needs_a_reason(here: Fingerprint, changed: Changed) -> None:

@@ -20,12 +20,12 @@ from corridor.domain.effect import Operation
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
-from corridor.domain.payment import Status, StatusReason
 from corridor.ledger import proof
 from corridor.runtime import patience
-from corridor.storage import effects, payments, refunds, webhook_deliveries, webhook_endpoints
+from corridor.storage import effects, refunds, webhook_deliveries, webhook_endpoints
 from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import events
+from tests.workflows.lost import declare, leave_the_undo_stuck, resumed
 from tests.workflows.world import World, now
 from workers.resume import Resumed, resume_all, resume_of
 from workflows import names
@@ -38,11 +38,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def lose_and_resume(here: World, payment_id: str) -> Resumed:
     """Terminate runs no workflow code: to the payment it is the same as a lost server."""
     await here.handle(payment_id).terminate("the server was lost")
-    return await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
-
-
-async def resume(here: World) -> Resumed:
-    return await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+    return await resumed(here)
 
 
 def _undelivered_webhook(connection: Connection, merchant_id: str, payment_id: str) -> str:
@@ -66,10 +62,9 @@ def _undelivered_webhook(connection: Connection, merchant_id: str, payment_id: s
 async def _lost_while_undoing(here: World, payment_id: str, *, carried_out: bool) -> None:
     """A cancel got as far as its declared void, or as the provider; then Temporal was gone."""
     await here.handle(payment_id).terminate("the server was lost")
-    wanted = DeclareIn(payment_id=payment_id, object_id=payment_id, operation=Operation.VOID, number=1)
-    declared = await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, wanted)
+    plan = await declare(here, payment_id, Operation.VOID)
     if carried_out:
-        effect = await here.database.read(effects.get, declared.plan.effect_key)
+        effect = await here.database.read(effects.get, plan.effect_key)
         await here.stripe.send(effect.key, Operation.VOID, effects.request(effect))
 
 
@@ -83,7 +78,7 @@ async def test_an_undo_that_was_lost_on_its_way_is_carried_to_its_end(
     payment = await paid
     assert payment.status == status
     await _lost_while_undoing(here, payment.id, carried_out=carried_out)
-    await resume(here)
+    await resumed(here)
     payment = await here.until(payment.id, "canceled", seconds=20)
     assert payment.status_reason == "canceled_by_merchant"
     assert ("void:1", "approved") in await here.effects(payment.id)
@@ -125,7 +120,7 @@ async def test_a_challenge_completed_while_the_server_was_lost_is_found(here: Wo
     assert payment.status == "requires_action"
     await here.handle(payment.id).terminate("the server was lost")
     await here.control.post(f"/stripe/3ds/{payment.provider_reference}/complete")
-    await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+    await resumed(here)
     await here.until(payment.id, "captured")
     assert await captures(here, payment.id) == [10_000]
 
@@ -159,17 +154,17 @@ async def test_a_webhook_whose_delivery_was_under_way_is_delivered_after_resume(
         task_queue=names.CORE_QUEUE,
     )
     handle = here.client.get_workflow_handle(names.delivery_workflow_id(delivery_id))
-    assert delivery_id in (await resume(here)).running
+    assert delivery_id in (await resumed(here)).running
     await handle.terminate("the server was lost")
-    assert delivery_id in (await resume(here)).started
+    assert delivery_id in (await resumed(here)).started
     assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
     await handle.terminate("the test is over")
 
 
 async def test_a_payment_that_still_runs_is_left_alone(here: World) -> None:
     payment = await here.authorize()
-    resumed = await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
-    assert (resumed.started, resumed.running) == ((), (payment.id,))
+    found = await resumed(here)
+    assert (found.started, found.running) == ((), (payment.id,))
 
 
 async def test_orders_of_the_meantime_are_not_chased(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,10 +180,10 @@ async def test_orders_of_the_meantime_are_not_chased(here: World, monkeypatch: p
 
     monkeypatch.setattr(workers.resume, "_is_running", selling)
     async with asyncio.timeout(20):
-        resumed = await resume_all(
+        found = await resume_all(
             here.database, here.client, here.wired.edge.providers, here.windows, now(), batch=1
         )
-    assert resumed.started == (payment.id,)
+    assert found.started == (payment.id,)
     assert len(sold) == 1
 
 
@@ -209,11 +204,11 @@ async def test_a_server_that_goes_away_in_the_middle_is_waited_for(
         return await really_running(client, workflow_id)
 
     monkeypatch.setattr(workers.resume, "_is_running", away_at_first)
-    assert (await resume(here)).started == (payment.id,)
+    assert (await resumed(here)).started == (payment.id,)
     monkeypatch.setattr(patience, "AWAY_SECONDS", -1.0)
     refusals.append(RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b""))
     with pytest.raises(RPCError):
-        await resume(here)
+        await resumed(here)
 
 
 async def test_a_refund_that_was_sent_under_a_second_key_is_found_under_it(here: World) -> None:
@@ -221,16 +216,16 @@ async def test_a_refund_that_was_sent_under_a_second_key_is_found_under_it(here:
     payment = await here.pay()
     refund_id = await here.accept_refund(payment.id, 2_000)
     wanted = RefundIn(refund_id=refund_id, payment_id=payment.id)
-    reserve, declare = RefundSteps(here.wired.edge).reserve, PaymentSteps(here.wired.edge).declare
+    reserve = RefundSteps(here.wired.edge).reserve
     first = (await ActivityEnvironment().run(reserve, wanted)).plan
     nothing = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=Evidence(seen_at=now()))
     deadlines = here.wired.edge.deadlines("stripe")
     await here.database.write(recording.record_answer, first.effect_key, nothing, now(), deadlines)
     again = DeclareIn(payment_id=payment.id, object_id=refund_id, operation=Operation.REFUND, number=2)
-    second = (await ActivityEnvironment().run(declare, again)).plan
+    second = (await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, again)).plan
     bytes_of_it = effects.request(await here.database.read(effects.get, second.effect_key))
     await here.stripe.send(second.effect_key, Operation.REFUND, bytes_of_it)
-    assert refund_id in (await resume(here)).started
+    assert refund_id in (await resumed(here)).started
     async with asyncio.timeout(20):
         while (await here.database.read(refunds.load, refund_id)).status == "processing":
             await asyncio.sleep(0.1)
@@ -240,8 +235,7 @@ async def test_a_refund_that_was_sent_under_a_second_key_is_found_under_it(here:
 
 async def test_a_void_that_was_proven_before_the_loss_closes_its_payment(here: World) -> None:
     payment = await here.authorize()
-    wanted = DeclareIn(payment_id=payment.id, object_id=payment.id, operation=Operation.VOID, number=1)
-    void = (await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, wanted)).plan
+    void = await declare(here, payment.id, Operation.VOID)
     await ActivityEnvironment().run(
         ProviderSteps(here.wired.edge).execute, ExecuteIn(effect_key=void.effect_key)
     )
@@ -270,8 +264,7 @@ def _declare_tomorrow(connection: Connection, key: str) -> None:
 
 async def test_a_capture_that_was_asked_for_before_the_loss_is_made_after_it(here: World) -> None:
     payment = await here.authorize()
-    wanted = DeclareIn(payment_id=payment.id, object_id=payment.id, operation=Operation.CAPTURE, number=1)
-    await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, wanted)
+    await declare(here, payment.id, Operation.CAPTURE)
     await lose_and_resume(here, payment.id)
     await here.until(payment.id, "captured")
     assert await captures(here, payment.id) == [10_000]
@@ -280,8 +273,8 @@ async def test_a_capture_that_was_asked_for_before_the_loss_is_made_after_it(her
 async def test_a_stuck_undo_whose_review_was_decided_is_undone_after_resume(here: World) -> None:
     payment = await here.authorize()
     await here.handle(payment.id).terminate("the server was lost")
-    await here.database.write(_leave_the_undo_stuck, payment.id)
-    await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+    await here.database.write(leave_the_undo_stuck, payment.id)
+    await resumed(here)
     await here.hint(payment.id)
     await here.until(payment.id, "canceled", seconds=30)
 
@@ -293,7 +286,7 @@ async def test_an_approved_risk_review_is_not_asked_again_after_resume(here: Wor
     await here.handle(payment.id).terminate("the server was lost")
     approval = DecideReviewIn(review_id=review.id, decision="approve", decided_by="ana")
     await ActivityEnvironment().run(ReviewSteps(here.wired.edge).decide, approval)
-    await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
+    await resumed(here)
     payment = await here.until(payment.id, "captured", "requires_review", seconds=30)
     assert payment.status == "captured"
 
@@ -302,9 +295,9 @@ async def test_who_is_waited_for_is_resumed_first(here: World) -> None:
     older, newer = await here.pay(), await here.authorize()
     for payment in (older, newer):
         await here.handle(payment.id).terminate("the server was lost")
-    resumed = await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
-    assert resumed.started == (newer.id, older.id)
-    assert not resumed.running
+    found = await resumed(here)
+    assert found.started == (newer.id, older.id)
+    assert not found.running
 
 
 async def test_a_payment_that_ended_after_it_was_listed_is_not_started_again(here: World) -> None:
@@ -318,8 +311,8 @@ async def test_a_refund_that_comes_back_after_the_loss_is_heard_by_its_resumed_w
     payment = await here.pay("pm_card_refundFail")
     refund = await here.refund(payment.id, 2_000)
     await here.refund_handle(refund.id).terminate("the server was lost")
-    resumed = await resume_all(here.database, here.client, here.wired.edge.providers, here.windows, now())
-    assert resumed.started == (refund.id,)
+    found = await resumed(here)
+    assert found.started == (refund.id,)
     (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
     await here.route_webhooks()
     async with asyncio.timeout(30):
@@ -332,19 +325,7 @@ async def test_a_refund_that_can_no_longer_come_back_is_not_resumed(here: World)
     refund = await here.refund(payment.id, 2_000)
     await here.refund_handle(refund.id).terminate("the server was lost")
     a_month_later = now() + timedelta(days=31)
-    resumed = await resume_all(
+    found = await resume_all(
         here.database, here.client, here.wired.edge.providers, here.windows, a_month_later
     )
-    assert resumed.started == ()
-
-
-def _leave_the_undo_stuck(connection: Connection, payment_id: str) -> None:
-    """As a decided review leaves it: the payment waits, and no question is open."""
-    payments.move(
-        connection,
-        payments.lock(connection, payment_id),
-        "payment.requires_review",
-        now(),
-        to=Status.REQUIRES_REVIEW,
-        reason=StatusReason.COMPENSATION_STUCK,
-    )
+    assert found.started == ()

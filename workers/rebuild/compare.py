@@ -125,7 +125,8 @@ NOT_DERIVABLE: Mapping[str, str] = {
     "provider_outages": "what the API saw of providers at that hour",
     "webhook_endpoints": "configuration and secrets",
     "webhook_deliveries": "their attempts are in histories of their own; payments do not depend on them",
-    "reference_rates, reference_rate_sources": "published; loaded again from their source",
+    "reference_rates": "published; loaded again from their source",
+    "reference_rate_sources": "when their source was asked last",
 }
 """Tables that are not rebuilt, and why: they are restored from a backup of the database, or begin anew."""
 
