@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from api.dependencies import ApiDependencies
 from api.gateway import Accepted, Done, TemporalUnavailable, WorkflowGone
-from api.idempotency import Once, answered, claiming, release
+from api.idempotency import Once, answer_while_down, answered, claiming, release
 from api.problems import Problem, of_refusal
 from api.responses import accepted
 from corridor.domain.failure import Refusal, Refused, invariant
@@ -47,7 +47,8 @@ class Command:
 
 async def carry_out(request: Request, deps: ApiDependencies, once: Once, command: Command) -> Response:
     """The whole way of one command; 202 when it is in the workflow's history but not done within the deadline."""
-    await require_available(deps)
+    if (known := await answer_while_down(deps, once)) is not None:
+        return known
     await deps.outages.refresh()
     claim = await claiming(deps, _claim, once, command, new_id(Prefix.REQUEST, deps.clock()), deps.clock())
     if isinstance(claim, Replay):
@@ -106,14 +107,6 @@ async def _is_early(deps: ApiDependencies, command: Command, refused: Refused) -
         return False
     view = await deps.database.read(command.view)
     return bool(view["object"] == "review" and view["status"] == "open")
-
-
-async def require_available(deps: ApiDependencies) -> None:
-    """Refuse what could not be carried out now, before anything is accepted."""
-    try:
-        await deps.gateway.require_available()
-    except TemporalUnavailable:
-        raise Problem("unavailable", "new work is not accepted for the moment; nothing was changed") from None
 
 
 def _claim(

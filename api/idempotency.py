@@ -18,12 +18,12 @@ from sqlalchemy import Connection, select
 
 from api.auth import AnyCaller
 from api.dependencies import ApiDependencies
+from api.gateway import TemporalUnavailable
 from api.problems import MEDIA_TYPE, Problem
 from corridor.domain.accepted import Asked
-from corridor.domain.failure import Refusal, Refused
 from corridor.storage import idempotency
 from corridor.storage.database import DatabaseUnavailable
-from corridor.storage.idempotency import Claim, Replay
+from corridor.storage.idempotency import Claim, Replay, Unanswered
 from corridor.storage.tables import idempotency_keys
 
 P = ParamSpec("P")
@@ -64,17 +64,9 @@ class Once:
     def claim(self, connection: Connection, resource_id: str, now: datetime) -> Claim | Replay:
         return idempotency.claim(connection, self.scope, self.key, self.fingerprint, resource_id, now)
 
-    def stored(self, connection: Connection) -> Replay | None:
-        """The answer this very request got before. Raises `Refused(IDEMPOTENCY_KEY_REUSED)`; claims nothing."""
-        query = select(idempotency_keys).where(
-            idempotency_keys.c.merchant_id == self.scope, idempotency_keys.c.key == self.key
-        )
-        row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        if row.fingerprint != self.fingerprint:
-            raise Refused(Refusal.IDEMPOTENCY_KEY_REUSED, "this key already stands for another request")
-        return None if row.status_code is None else Replay(row.status_code, row.location, row.body)
+    def known(self, connection: Connection) -> Replay | Unanswered | None:
+        """What this very request led to before. Raises `Refused(IDEMPOTENCY_KEY_REUSED)`; claims nothing."""
+        return idempotency.known(connection, self.scope, self.key, self.fingerprint)
 
     def update_id(self, name: str) -> str:
         """The id of the workflow update this request becomes: repeats of the request join the same update."""
@@ -136,6 +128,29 @@ async def claiming(
             "the database did not answer; repeat with the same key, which finds out whether this was accepted",
             money_state="unknown",
         ) from None
+
+
+async def answer_while_down(deps: ApiDependencies, once: Once) -> Response | None:
+    """None while Temporal is there; otherwise the answer this request got before. Raises `Problem` where it got none.
+
+    The key is looked at only then: with Temporal there, the claim finds a stored answer anyway.
+    """
+    try:
+        await deps.gateway.require_available()
+        return None
+    except TemporalUnavailable:
+        known = await deps.database.read(once.known)
+    if isinstance(known, Replay):
+        return answered(known, replayed=True)
+    if known is None:
+        raise Problem("unavailable", "new work is not accepted for the moment; nothing was changed")
+    raise Problem(
+        "unavailable",
+        "the first request with this key has no answer yet, and nothing is sent for the moment; repeat with the same "
+        "key, which finds out what became of it",
+        facts={"resource_id": known.resource_id},
+        money_state="unknown",
+    )
 
 
 async def release(deps: ApiDependencies, resource_id: str) -> None:

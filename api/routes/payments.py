@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from api import commands, idempotency
 from api.auth import AsMerchant, Merchant
 from api.dependencies import ApiDependencies, Deps
-from api.idempotency import AsOnce, Once, answered, claiming
+from api.idempotency import AsOnce, Once, answer_while_down, answered, claiming
 from api.paging import Cursors, Limit, Position, StartingAfter, listing
 from api.responses import accepted, object_of, ok
 from api.schemas.payment import CaptureInput, NothingInput, PaymentInput, PaymentList, PaymentView
@@ -58,7 +58,8 @@ async def create_payment(
 ) -> Response:
     """Collect money from a buyer. The answer waits for the provider's; after the deadline it is 202."""
     begun = time.monotonic()
-    await commands.require_available(deps)
+    if (known := await answer_while_down(deps, once)) is not None:
+        return known
     await deps.outages.refresh()
     new = body.order(new_id(Prefix.PAYMENT, deps.clock()), merchant, once.as_asked)
     crash_point("payment.before_accept")

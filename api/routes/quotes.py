@@ -26,8 +26,8 @@ router = APIRouter(tags=["quotes"])
 @router.post("/v1/quotes", status_code=201, responses={201: {"model": QuoteView}, **problems(409, 422)})
 async def create_quote(body: QuoteInput, merchant: AsMerchant, once: AsOnce, deps: Deps) -> Response:
     """Ask for a rate. Asking moves nothing, so it happens before the key is claimed: one answer is kept."""
-    known = await deps.database.read(once.stored)
-    if known is not None:
+    known = await deps.database.read(once.known)
+    if isinstance(known, Replay):
         return answered(known, replayed=True)
     quote = await deps.quotes.quote(
         merchant.id, body.sell.money(), body.buy_currency, body.lock_seconds, deps.clock()

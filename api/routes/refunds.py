@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from api import commands, idempotency
 from api.auth import AsMerchant, Merchant
 from api.dependencies import ApiDependencies, Deps
-from api.idempotency import AsOnce, Once, answered, claiming
+from api.idempotency import AsOnce, Once, answer_while_down, answered, claiming
 from api.paging import Cursors, Limit, Position, StartingAfter, listing
 from api.problems import of_refusal
 from api.responses import accepted, object_of, ok
@@ -45,7 +45,8 @@ async def create_refund(
     request: Request, body: RefundInput, merchant: AsMerchant, once: AsOnce, deps: Deps
 ) -> Response:
     """Return money to the buyer, all or part of it, as often as something is left."""
-    await commands.require_available(deps)
+    if (known := await answer_while_down(deps, once)) is not None:
+        return known
     refund_id = new_id(Prefix.REFUND, deps.clock())
     await deps.outages.refresh()
     found = await claiming(deps, _accept, once, body, refund_id, merchant, deps, deps.clock())

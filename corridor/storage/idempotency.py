@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from corridor.domain.failure import Refusal, Refused
+from corridor.domain.failure import Refusal, Refused, broken
 from corridor.storage.tables import idempotency_keys
 
 LEASE = timedelta(seconds=15)
@@ -56,6 +56,14 @@ class Replay:
     body: str
 
 
+@dataclass(frozen=True)
+class Unanswered:
+    """The request that made `resource_id` has no answer yet; it runs until `lease_until`, unless its process died."""
+
+    resource_id: str
+    lease_until: datetime
+
+
 def claim(
     connection: Connection, merchant_id: str, key: str, fingerprint: str, resource_id: str, now: datetime
 ) -> Claim | Replay:
@@ -77,11 +85,14 @@ def claim(
     return _existing(connection, merchant_id, key, fingerprint, now)
 
 
-def _existing(
-    connection: Connection, merchant_id: str, key: str, fingerprint: str, now: datetime
-) -> Claim | Replay:
-    mine = (idempotency_keys.c.merchant_id == merchant_id) & (idempotency_keys.c.key == key)
-    row = connection.execute(select(idempotency_keys).where(mine).with_for_update()).one()
+def known(
+    connection: Connection, merchant_id: str, key: str, fingerprint: str, *, locked: bool = False
+) -> Replay | Unanswered | None:
+    """What the key stands for, or None. Raises `Refused(IDEMPOTENCY_KEY_REUSED)` where that is another request."""
+    query = select(idempotency_keys).where(_is_key(merchant_id, key))
+    row = connection.execute(query.with_for_update() if locked else query).one_or_none()
+    if row is None:
+        return None
     if row.fingerprint != fingerprint:
         raise Refused(
             Refusal.IDEMPOTENCY_KEY_REUSED,
@@ -90,14 +101,30 @@ def _existing(
         )
     if row.status_code is not None:
         return Replay(row.status_code, row.location, row.body)
-    if row.lease_until > now:
+    return Unanswered(row.resource_id, row.lease_until)
+
+
+def _existing(
+    connection: Connection, merchant_id: str, key: str, fingerprint: str, now: datetime
+) -> Claim | Replay:
+    found = known(connection, merchant_id, key, fingerprint, locked=True)
+    if isinstance(found, Replay):
+        return found
+    found = found or broken("a key that cannot be claimed is there")
+    if found.lease_until > now:
         raise Refused(
             Refusal.IDEMPOTENCY_IN_FLIGHT,
             "the first request with this key is still running; ask again in a second",
-            {"resource_id": row.resource_id},
+            {"resource_id": found.resource_id},
         )
-    connection.execute(update(idempotency_keys).where(mine).values(lease_until=now + LEASE))
-    return Claim(row.resource_id, resumed=True)
+    connection.execute(
+        update(idempotency_keys).where(_is_key(merchant_id, key)).values(lease_until=now + LEASE)
+    )
+    return Claim(found.resource_id, resumed=True)
+
+
+def _is_key(merchant_id: str, key: str) -> ColumnElement[bool]:
+    return and_(idempotency_keys.c.merchant_id == merchant_id, idempotency_keys.c.key == key)
 
 
 def freeze_answer(

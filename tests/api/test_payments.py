@@ -123,18 +123,6 @@ async def test_claim_of_a_dead_request_is_resumed_after_its_lease(stand: Stand) 
     assert await stand.database.read(_count, payments) == 1
 
 
-async def test_nothing_is_accepted_while_temporal_is_down(stand: Stand) -> None:
-    stand.gateway.available = False
-    answer = await stand.post("/v1/payments", order())
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert answer.headers["Retry-After"] == "2" and answer.json()["money_state"] == "not_moved"
-    assert (
-        await stand.database.read(_count, payments)
-        == await stand.database.read(_count, idempotency_keys)
-        == 0
-    )
-
-
 async def test_refused_before_acceptance_leaves_the_key_free(stand: Stand) -> None:
     over = await stand.post("/v1/payments", order(amount={"minor": 10**10, "currency": "EUR"}), key="k1")
     assert (over.status_code, over.json()["code"]) == (422, "limit_exceeded")
