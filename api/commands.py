@@ -1,7 +1,7 @@
 """Commands on running workflows (capture, cancel, decide): claim the key, send the update, store the answer.
 
-The update's id comes from the idempotency key, so a repeat after a crash joins the same update; the answer is
-stored under the key and every later repeat gets those bytes.
+The update's id comes from what is asked for, so a repeat after a crash joins the same update; the answer is stored
+under the key and every later repeat gets those bytes. That an outcome is not known yet is not an answer to keep.
 """
 
 from collections.abc import Callable
@@ -43,6 +43,8 @@ class Command:
     """Whether this view shows just what the command asks for."""
     check: Callable[[Connection], None] | None = None
     """What must hold for a new command, called in the claiming transaction. Raises `Refused` or `Problem`."""
+    overtaken: Callable[[Json], Refused | None] = lambda _view: None
+    """The refusal, where this view shows that something else was decided than the command asks for."""
 
 
 async def carry_out(request: Request, deps: ApiDependencies, once: Once, command: Command) -> Response:
@@ -64,12 +66,8 @@ async def _finish(request: Request, deps: ApiDependencies, claim: Claim, command
     try:
         result = await _send(deps, command)
     except Refused as refused:
-        if await _is_early(deps, command, refused):
-            await release(deps, claim.resource_id)
-            raise Problem(
-                "unavailable", "the review is being opened; nothing was changed, repeat it"
-            ) from None
-        return await _refuse(request, deps, claim, command, refused)
+        view = await deps.database.read(command.view)
+        return await _refuse(request, deps, claim, command, refused, view)
     except Exception:
         await release(deps, claim.resource_id)
         raise
@@ -78,43 +76,80 @@ async def _finish(request: Request, deps: ApiDependencies, claim: Claim, command
     if isinstance(result, Accepted):
         await release(deps, claim.resource_id)
         return accepted(view, command.location)
-    if result.refused is not None:
-        refusal = Refused(
-            Refusal(result.refused), result.detail or "the payment had moved on", _status_facts(view)
-        )
-        return await _refuse(request, deps, claim, command, refusal)
+    refusal = _refusal_in(result, view) or command.overtaken(view)
+    if refusal is not None:
+        return await _refuse(request, deps, claim, command, refusal, view)
     return await _store(deps, claim, Replay(200, None, render(view)))
 
 
+def _refusal_in(result: Done, view: Json) -> Refused | None:
+    if result.refused is None:
+        return None
+    return Refused(Refusal(result.refused), result.detail or "the payment had moved on", _status_facts(view))
+
+
 async def _refuse(
-    request: Request, deps: ApiDependencies, claim: Claim, command: Command, refused: Refused
+    request: Request, deps: ApiDependencies, claim: Claim, command: Command, refused: Refused, view: Json
 ) -> Response:
-    """Keep the refusal as the answer, unless an earlier try of this request is what stands in the command's way.
+    """Keep the refusal as the answer, unless nobody knows yet, or the view says that the command was carried out."""
+    if command.is_done(view) and _may_be_its_doing(claim, refused, view):
+        return await _store(deps, claim, Replay(200, None, render(view)))
+    if (open_still := _not_known_yet(command, refused, view)) is not None:
+        await release(deps, claim.resource_id)
+        raise open_still
+    if refused.code is Refusal.OUTCOME_UNKNOWN:
+        detail = f"by now it is known: the {command.update} did not happen, the payment is {view['status']}"
+        refused = Refused(Refusal.STATE_CONFLICT, detail, _status_facts(view))
+    problem = of_refusal(command.overtaken(view) or refused)
+    if _has_ended(view):
+        problem.retry = "never"
+    return await _store_problem(request, deps, claim, problem)
 
-    A workflow that was lost may have carried the command out and told nobody; the one that goes on in its place only
-    finds that there is nothing left to do.
+
+def _may_be_its_doing(claim: Claim, refused: Refused, view: Json) -> bool:
+    """Whether a command that was refused may all the same be what made the view as it is.
+
+    A workflow that was lost may have carried out an earlier try of this request and told nobody; the one that goes on
+    in its place only finds that there is nothing left to do. What was unknown may have been proven since. And a review
+    says itself who decided what and why: the same decision under another key is that decision.
     """
-    if claim.resumed:
-        view = await deps.database.read(command.view)
-        if command.is_done(view):
-            return await _store(deps, claim, Replay(200, None, render(view)))
-    return await _store_problem(request, deps, claim, of_refusal(refused))
+    return claim.resumed or refused.code is Refusal.OUTCOME_UNKNOWN or view["object"] == "review"
 
 
-async def _is_early(deps: ApiDependencies, command: Command, refused: Refused) -> bool:
-    """The row of a review is written a moment before its workflow knows of it; that no is not the answer to keep."""
-    if refused.code is not Refusal.REVIEW_ALREADY_DECIDED:
-        return False
-    view = await deps.database.read(command.view)
-    return bool(view["object"] == "review" and view["status"] == "open")
+def _not_known_yet(command: Command, refused: Refused, view: Json) -> Problem | None:
+    """The answer for now, where a refusal is not the last word; the same key finds out how it ended."""
+    is_open = view["status"] == "open" if view["object"] == "review" else not _is_proven(view)
+    if refused.code is Refusal.OUTCOME_UNKNOWN and is_open:
+        return Problem(
+            "outcome_unknown",
+            f"it is not known yet whether the {command.update} happened: a call to the provider is unresolved. It is "
+            f"looked up until there is proof, or a person decides. Ask {command.location}; once it is known, the same "
+            "key says how this ended",
+            facts=_status_facts(view),
+            headers={"Location": command.location},
+        )
+    if refused.code is Refusal.REVIEW_ALREADY_DECIDED and is_open and view["object"] == "review":
+        # The row of a review is written a moment before its workflow knows of it.
+        return Problem("unavailable", "the review is being opened; nothing was changed, repeat it")
+    return None
+
+
+def _is_proven(view: Json) -> bool:
+    """Whether the payment is where only proof leads, after an effect whose outcome was unknown."""
+    status = Status(view["status"])
+    return status.is_terminal or status in (Status.AUTHORIZED, Status.CAPTURED)
 
 
 def _claim(
     connection: Connection, once: Once, command: Command, request_id: str, now: datetime
 ) -> Claim | Replay:
-    command.view(connection)
+    view = command.view(connection)
     claim = once.claim(connection, request_id, now)
-    if isinstance(claim, Claim) and not claim.resumed and command.check is not None:
+    if isinstance(claim, Replay) or claim.resumed:
+        return claim
+    if (refused := command.overtaken(view)) is not None:
+        raise refused
+    if command.check is not None:
         command.check(connection)
     return claim
 

@@ -58,7 +58,7 @@ class Edge:
         except Exception:
             log.exception("request failed")
             if not reply.status:
-                ours = Problem("internal_error", "this is our error; it was recorded", money_state="unknown")
+                ours = Problem("internal_error", "this is our error; it was recorded")
                 await _send(ours, scope, receive, reply)
 
 

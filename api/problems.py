@@ -18,14 +18,16 @@ MoneyState = Literal["not_moved", "moved", "unknown"]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a code always means: HTTP status, title, and whether the client's retry may end otherwise.
+    """What a code means: HTTP status, title, whether the client's retry may end otherwise, and whether money moved.
 
-    `new_key`: another request is needed, under a key of its own. `same_key`: repeat this one as it is.
+    `new_key`: another request is needed, under a key of its own. `same_key`: repeat this one as it is. `after`: what it
+    waits for must change first. Money is `unknown` where this request, or an earlier one that it met, may have moved it.
     """
 
     status: int
     title: str
     retry: Retry = "never"
+    money_state: MoneyState = "not_moved"
 
 
 KINDS: Mapping[str, Kind] = {
@@ -51,10 +53,10 @@ KINDS: Mapping[str, Kind] = {
     "not_found": Kind(404, "No such object"),
     "method_not_allowed": Kind(405, "Method not allowed here"),
     "state_conflict": Kind(409, "Not possible in this state", "new_key"),
-    "outcome_unknown": Kind(409, "An earlier effect is unresolved", "after"),
+    "outcome_unknown": Kind(409, "An effect is unresolved", "after", "unknown"),
     "review_already_decided": Kind(409, "Review was decided before"),
     "duplicate_reference": Kind(409, "Reference is taken", "new_key"),
-    "idempotency_in_flight": Kind(409, "First request still runs", "same_key"),
+    "idempotency_in_flight": Kind(409, "First request still runs", "same_key", "unknown"),
     "event_cursor_expired": Kind(410, "Events at this position are not kept"),
     "etag_mismatch": Kind(412, "Object changed meanwhile", "after"),
     "body_too_large": Kind(413, "Body too large"),
@@ -74,7 +76,7 @@ KINDS: Mapping[str, Kind] = {
     "insufficient_available": Kind(422, "Balance does not suffice", "new_key"),
     "webhook_url_not_allowed": Kind(422, "URL cannot be delivered to", "new_key"),
     "if_match_required": Kind(428, "If-Match is missing"),
-    "internal_error": Kind(500, "Our error", "same_key"),
+    "internal_error": Kind(500, "Our error", "same_key", "unknown"),
     "unavailable": Kind(503, "Temporarily unavailable", "same_key"),
 }
 
@@ -95,14 +97,18 @@ class FieldError:
 
 @dataclass
 class Problem(Exception):
-    """An answer other than success. `facts` become members of the problem document."""
+    """An answer other than success. `facts` become members of the problem document.
+
+    `retry` and `money_state` are those of the kind, but for a case that knows better.
+    """
 
     code: str
     detail: str
     errors: Sequence[FieldError] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    money_state: MoneyState = "not_moved"
+    retry: Retry | None = None
+    money_state: MoneyState | None = None
 
     def __post_init__(self) -> None:
         invariant(self.code in KINDS, f"problem {self.code} is in the table")
@@ -123,8 +129,8 @@ class Problem(Exception):
             "request_id": request_id,
             "doc_url": f"{TYPE_BASE}/{self.code}",
             "errors": [error.view() for error in self.errors],
-            "retry": self.kind.retry,
-            "money_state": self.money_state,
+            "retry": self.retry or self.kind.retry,
+            "money_state": self.money_state or self.kind.money_state,
             **{name: value for name, value in self.facts.items() if name not in _MEMBERS},
         }
 

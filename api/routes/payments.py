@@ -40,6 +40,8 @@ from workflows.messages import CancelCommand, CaptureCommand
 router = APIRouter(tags=["payments"])
 log = structlog.get_logger(__name__)
 
+_CANCELED_AS_ASKED = (StatusReason.CANCELED_BY_MERCHANT, StatusReason.COMPENSATION_STUCK)
+
 
 @router.post(
     "/v1/payments",
@@ -155,7 +157,8 @@ async def cancel_payment(
     """Cancel a payment that was not captured; an authorisation is released at the provider."""
 
     def is_done(view: Json) -> bool:
-        return (view["status"], view["status_reason"]) == (Status.CANCELED, StatusReason.CANCELED_BY_MERCHANT)
+        """Also where the release was stuck and a person had to help; the reason then tells of that."""
+        return view["status"] == Status.CANCELED and view["status_reason"] in _CANCELED_AS_ASKED
 
     command = _command(names.CANCEL, CancelCommand(), payment_id, merchant, once, is_done)
     return await commands.carry_out(request, deps, once, command)

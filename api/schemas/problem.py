@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.problems import KINDS, MEDIA_TYPE
 
@@ -29,8 +29,13 @@ class ProblemView(BaseModel):
     request_id: str
     doc_url: str
     errors: list[FieldErrorView]
-    retry: Literal["never", "same_key", "new_key", "after"]
-    money_state: Literal["not_moved", "moved", "unknown"]
+    retry: Literal["never", "same_key", "new_key", "after"] = Field(
+        description="`same_key`: repeat this request as it is. `new_key`: another request is needed, under a key of its own. "
+        "`after`: what it waits for must change first. `never`: no repeat ends otherwise"
+    )
+    money_state: Literal["not_moved", "moved", "unknown"] = Field(
+        description="`unknown`: this request, or an earlier one that it met, may have moved money; nobody can say yet"
+    )
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -21,3 +21,18 @@ def test_every_code_makes_a_whole_document(code: str) -> None:
     assert document["code"] == code and document["status"] == KINDS[code].status, (
         "facts never replace members"
     )
+
+
+def test_only_an_answer_that_knows_says_that_money_did_not_move() -> None:
+    unknown = {code for code, kind in KINDS.items() if kind.money_state == "unknown"}
+    assert unknown == {"outcome_unknown", "idempotency_in_flight", "internal_error"}
+    assert Problem("outcome_unknown", "why").document("/x", "req_1")["money_state"] == "unknown"
+    assert (
+        Problem("unavailable", "why", money_state="unknown").document("/x", "req_1")["money_state"]
+        == "unknown"
+    )
+
+
+def test_a_case_that_knows_better_says_whether_a_repeat_helps() -> None:
+    assert Problem("rate_unavailable", "why").document("/x", "req_1")["retry"] == "after"
+    assert Problem("rate_unavailable", "why", retry="never").document("/x", "req_1")["retry"] == "never"

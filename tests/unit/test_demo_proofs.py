@@ -309,6 +309,12 @@ def test_the_same_bytes_twice_are_proven_and_not_yet_is_no_answer() -> None:
     assert demo_proofs.repeats_are_equal([sent((202, b"a"), (201, b"b"), (201, b"b"))]).holds
 
 
+def test_that_nobody_knows_yet_is_no_answer_either() -> None:
+    unknown = [(409, f'{{"code": "outcome_unknown", "request_id": "req_{n}"}}'.encode()) for n in (1, 2)]
+    assert demo_proofs.repeats_are_equal([sent((202, b"a"), *unknown, (200, b"b"), (200, b"b"))]).holds
+    assert_contradicted(demo_proofs.repeats_are_equal([sent((202, b"a"), *unknown)]), "not answered twice")
+
+
 @pytest.mark.parametrize(
     "answers",
     [

@@ -62,10 +62,10 @@ def decisions(sent: Iterable[Sent]) -> list[Json]:
 
 
 def repeats_are_equal(sent: Sequence[Sent]) -> Proof:
-    """A request that was carried out and sent again gets the bytes it got before. "Not yet" (202) is no answer."""
+    """A request that was carried out and sent again gets the bytes it got before. "Not yet" is no answer."""
     against, compared = [], 0
     for request in sent:
-        final = [(answer.status, answer.body) for answer in request.answers if answer.status != 202]
+        final = [(answer.status, answer.body) for answer in request.answers if not answer.is_not_yet]
         compared += max(0, len(final) - 1)
         if len(set(final)) > 1:
             against.append(

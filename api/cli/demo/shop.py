@@ -27,7 +27,7 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A final answer. `seconds` counts from the first send, `sends` how often it took."""
+    """An answer that asks for no repeat. `seconds` counts from the first send, `sends` how often it took."""
 
     status: int
     body: bytes
@@ -43,6 +43,11 @@ class Answer:
     def code(self) -> str | None:
         """The stable code of a problem, None for a success."""
         return self.document.get("code") if self.status >= 400 else None
+
+    @property
+    def is_not_yet(self) -> bool:
+        """Not carried out yet (202), or nobody knows whether it was: the same key is answered otherwise later."""
+        return self.status == 202 or self.code == "outcome_unknown"
 
 
 @dataclass
@@ -148,7 +153,7 @@ def _pause(answer: httpx.Response) -> float:
 
 
 async def repeat_all(shops: list[Shop], at_once: int = 8) -> list[Sent]:
-    """Send every request that was carried out again, until each has two final answers to compare (202 is none)."""
+    """Send every request that was carried out again, until each has two final answers to compare."""
     gate = asyncio.Semaphore(at_once)
     carried_out = [
         sent for shop in shops for sent in shop.sent.values() if any(a.status < 300 for a in sent.answers)
@@ -158,7 +163,7 @@ async def repeat_all(shops: list[Shop], at_once: int = 8) -> list[Sent]:
         async with gate:
             await sent.shop.repeat(sent)
             for _ in range(REPEATS):
-                if sum(answer.status != 202 for answer in sent.answers) > 1:
+                if sum(not answer.is_not_yet for answer in sent.answers) > 1:
                     return
                 await sent.shop.repeat(sent)
 
