@@ -30,6 +30,7 @@ class ReviewView(View):
     decision: str | None
     decided_by: str | None
     note: str | None
+    provider_reference: str | None
     created_at: str
     decided_at: str | None
 

@@ -1,4 +1,4 @@
-"""Pages of a list: newest first, by keyset on (created_at, id), at the cost of one page whatever came before it."""
+"""Pages of a list: by keyset on (created_at, id), at the cost of one page whatever came before it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

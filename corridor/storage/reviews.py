@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
 
 from corridor.domain.failure import Refusal, Refused
-from corridor.storage import operator_acts
+from corridor.storage import effects, operator_acts
+from corridor.storage.pages import Page
 from corridor.storage.records import Json, time_view
 from corridor.storage.tables import reviews
 
@@ -79,12 +80,20 @@ def approved_for(connection: Connection, object_id: str, reason: str) -> str | N
     return found
 
 
-def open_reviews(connection: Connection, limit: int, merchant_id: str | None = None) -> list[ReviewRow]:
-    """Oldest first; all merchants' for operators."""
+def page_of_open(connection: Connection, limit: int, after: tuple[datetime, str] | None = None) -> Page:
+    """Open reviews of all merchants, oldest first; `after` is the last (created_at, id) of the page before."""
     query = select(reviews).where(reviews.c.status == "open")
-    if merchant_id is not None:
-        query = query.where(reviews.c.merchant_id == merchant_id)
-    return list(connection.execute(query.order_by(reviews.c.created_at).limit(limit)).all())
+    if after is not None:
+        query = query.where(tuple_(reviews.c.created_at, reviews.c.id) > after)
+    rows = connection.execute(query.order_by(reviews.c.created_at, reviews.c.id).limit(limit + 1)).all()
+    return Page(rows[:limit], has_more=len(rows) > limit)
+
+
+def reference_found(connection: Connection, row: ReviewRow) -> str | None:
+    """The provider's own id of what a decision `found`, as its effect has it; None for every other review."""
+    key = row.evidence.get("effect") if row.decision == "found" else None
+    effect = effects.find(connection, key) if key is not None else None
+    return None if effect is None else effect.provider_reference
 
 
 def decide(
@@ -108,7 +117,8 @@ def decide(
     return row
 
 
-def view(row: ReviewRow) -> Json:
+def view(row: ReviewRow, reference: str | None = None) -> Json:
+    """The review as operators see it; `reference` is what `reference_found` says of it."""
     return {
         "id": row.id,
         "object": "review",
@@ -121,6 +131,7 @@ def view(row: ReviewRow) -> Json:
         "decision": row.decision,
         "decided_by": row.decided_by,
         "note": row.note,
+        "provider_reference": reference,
         "created_at": time_view(row.created_at),
         "decided_at": time_view(row.decided_at),
     }
