@@ -1,16 +1,39 @@
 """The card number guard: finds digits that could be a card number, wherever a request could carry them.
 
-Card numbers never belong here: merchants send a provider's token. Ranges are those of the ISO/IEC 7812 issuers in
-use; with the Luhn check alone one 16-digit reference in ten would be refused by chance.
+Card numbers never belong here: merchants send a provider's token. A card number stands by itself, in one piece or in the
+groups that people write it in; digits inside a longer word are a piece of a UUID, a digest or an id. Ranges are those of
+the ISO/IEC 7812 issuers in use; with the Luhn check alone one 16-digit reference in ten would be refused by chance.
 """
 
 import re
 
-_RUN = re.compile(r"\d(?:[\s\u2010-\u2015-]?\d){12,}")
-_SEPARATOR = re.compile(r"\D")
 SHORTEST, LONGEST = 13, 19
-MOST_GROUPS = 500
-"""A run of more groups is no reference anybody writes; refusing it bounds the work per request."""
+
+_WORDS_OF_DIGITS = re.compile(
+    r"(?<![A-Za-z\d])\d{1,19}(?![A-Za-z\d])(?:[\s\u2010-\u2015-]{1,3}\d{1,19}(?![A-Za-z\d]))*"
+)
+"""Groups of digits, a space or dash between two (" - " too); a group that touches a Latin letter is part of a word."""
+_SEPARATOR = re.compile(r"\D+")
+
+_GROUPINGS: frozenset[tuple[int, ...]] = frozenset(
+    {
+        (4, 4, 4, 1),
+        (4, 4, 4, 2),
+        (4, 4, 4, 3),
+        (4, 4, 4, 4),
+        (4, 4, 4, 4, 1),
+        (4, 4, 4, 4, 2),
+        (4, 4, 4, 4, 3),
+        (4, 3, 3, 3),  # Visa of 13 digits
+        (4, 4, 5),  # Maestro of 13 digits
+        (4, 6, 4),  # Diners Club
+        (4, 6, 5),  # American Express, Maestro of 15 digits
+        (6, 13),  # UnionPay of 19 digits
+        (8, 8),
+    }
+)
+"""How card numbers are printed and typed. A UUID (8-4-4-4-12) has none of these in it, nor has a date beside a number."""
+_LENGTHS_OF_GROUPINGS = sorted({len(grouping) for grouping in _GROUPINGS})
 
 _RANGES: tuple[tuple[int, int, frozenset[int]], ...] = (
     (4, 4, frozenset({13, 16, 19})),  # Visa
@@ -31,22 +54,19 @@ _RANGES: tuple[tuple[int, int, frozenset[int]], ...] = (
 
 
 def contains_card_number(text: str) -> bool:
-    """True when some 13 to 19 digits of `text`, spaces and dashes aside, could be a card number."""
-    return any(_run_has_card(found.group()) for found in _RUN.finditer(text))
+    """True when 13 to 19 digits of `text` that stand by themselves, whole or grouped, could be a card number."""
+    return any(_has_card(_SEPARATOR.split(found.group())) for found in _WORDS_OF_DIGITS.finditer(text))
 
 
-def _run_has_card(run: str) -> bool:
-    """Every stretch of whole digit groups is tried, so a number with a prefix beside it does not hide."""
-    groups = [group for group in _SEPARATOR.split(run) if group]
-    if len(groups) > MOST_GROUPS:
-        return True
-    for first in range(len(groups)):
-        digits = ""
-        for group in groups[first:]:
-            digits += group
-            if len(digits) > LONGEST:
-                break
-            if len(digits) >= SHORTEST and _is_card(digits):
+def _has_card(groups: list[str]) -> bool:
+    """Every group and every row of groups is tried, so a number with another beside it does not hide."""
+    lengths = tuple(map(len, groups))
+    for first, group in enumerate(groups):
+        if SHORTEST <= len(group) <= LONGEST and _is_card(group):
+            return True
+        for count in _LENGTHS_OF_GROUPINGS:
+            is_grouped = lengths[first : first + count] in _GROUPINGS
+            if is_grouped and _is_card("".join(groups[first : first + count])):
                 return True
     return False
 

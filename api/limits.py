@@ -64,9 +64,10 @@ def check_target(scope: Scope) -> None:
     query = unquote_plus(scope["query_string"].decode("latin-1"))
     if "\x00" in query:
         raise Problem("invalid_parameter", "the query has a NUL character")
-    for text in (scope["path"], query, Headers(scope=scope).get("idempotency-key", "")):
+    key = Headers(scope=scope).get("idempotency-key", "")
+    for place, text in (("path", scope["path"]), ("query", query), ("header/Idempotency-Key", key)):
         if contains_card_number(text):
-            _card_number([])
+            _card_number(place)
 
 
 def check_json(scope: Scope, body: bytes) -> Any:
@@ -124,12 +125,12 @@ def _walk(document: Any) -> None:
         elif isinstance(value, int | float) and contains_card_number(
             f"{value:.0f}" if isinstance(value, float) else str(value)
         ):
-            _card_number([pointer])
+            _card_number(pointer)
 
 
 def _check_text(pointer: str, text: str) -> None:
     if contains_card_number(text):
-        _card_number([pointer])
+        _card_number(pointer)
     if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
         detail = "NUL and unpaired surrogates are not text"
         raise Problem("invalid_parameter", detail, [FieldError(pointer, "invalid_parameter", detail)])
@@ -140,15 +141,19 @@ def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _card_number(pointers: list[str]) -> NoReturn:
+def _card_number(pointer: str) -> NoReturn:
     detail = (
-        "the request has digits that look like a card number; it was neither stored nor logged. Send a provider's "
-        "token, and put a letter in front of long numeric references"
+        "the request has digits that look like a card number; it was neither stored nor logged, and nothing was "
+        "changed. Send a provider's token; put a letter directly in front of a reference of 13 to 19 digits"
     )
     raise Problem(
         "account_data_not_accepted",
         detail,
-        [FieldError(p, "account_data_not_accepted", "remove it") for p in pointers],
+        [
+            FieldError(
+                pointer, "account_data_not_accepted", "remove it, or put a letter directly in front of it"
+            )
+        ],
     )
 
 
