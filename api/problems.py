@@ -55,7 +55,6 @@ KINDS: Mapping[str, Kind] = {
     "state_conflict": Kind(409, "Not possible in this state", "new_key"),
     "outcome_unknown": Kind(409, "An effect is unresolved", "after", "unknown"),
     "review_already_decided": Kind(409, "Review was decided before"),
-    "duplicate_reference": Kind(409, "Reference is taken", "new_key"),
     "idempotency_in_flight": Kind(409, "First request still runs", "same_key", "unknown"),
     "event_cursor_expired": Kind(410, "Events at this position are not kept"),
     "etag_mismatch": Kind(412, "Object changed meanwhile", "after"),

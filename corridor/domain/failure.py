@@ -20,7 +20,6 @@ class Refusal(StrEnum):
     STATE_CONFLICT = "state_conflict"
     OUTCOME_UNKNOWN = "outcome_unknown"
     REVIEW_ALREADY_DECIDED = "review_already_decided"
-    DUPLICATE_REFERENCE = "duplicate_reference"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
     QUOTE_EXPIRED = "quote_expired"
