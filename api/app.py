@@ -23,6 +23,7 @@ from api.routes import (
     quotes,
     refunds,
     reviews,
+    webhook_deliveries,
     webhook_endpoints,
 )
 from api.schemas.problem import ProblemView
@@ -35,6 +36,7 @@ ROUTERS: Sequence[APIRouter] = (
     balances.router,
     events.router,
     webhook_endpoints.router,
+    webhook_deliveries.router,
     provider_webhooks.router,
     health.router,
 )

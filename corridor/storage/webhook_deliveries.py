@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, new_id
 from corridor.storage import events, payments, webhook_endpoints
-from corridor.storage.pages import newest_first
+from corridor.storage.pages import Page, newest_first
 from corridor.storage.records import Json, time_view
 from corridor.storage.tables import events as event_table
 from corridor.storage.tables import webhook_deliveries
@@ -191,12 +191,18 @@ def disable_endpoint(connection: Connection, delivery_id: str, reason: str, now:
     _close(connection, delivery_id, FAILED)
 
 
-def of_merchant(
-    connection: Connection, merchant_id: str, limit: int, after: tuple[datetime, str] | None = None
-) -> list[DeliveryRow]:
-    """The merchant's deliveries, newest first, by keyset on (created_at, id)."""
-    of_them = [webhook_deliveries.c.merchant_id == merchant_id]
-    return [*newest_first(connection, webhook_deliveries, of_them, limit, after).rows]
+def page(
+    connection: Connection,
+    merchant_id: str,
+    limit: int,
+    after: tuple[datetime, str] | None = None,
+    endpoint_id: str | None = None,
+) -> Page:
+    """The merchant's deliveries, or those to one of its endpoints, newest first."""
+    wanted = [webhook_deliveries.c.merchant_id == merchant_id]
+    if endpoint_id is not None:
+        wanted.append(webhook_deliveries.c.endpoint_id == endpoint_id)
+    return newest_first(connection, webhook_deliveries, wanted, limit, after)
 
 
 def view(row: DeliveryRow) -> Json:

@@ -52,7 +52,7 @@ async def test_version_is_3_1_and_every_route_is_documented(small_stand: Stand) 
         "GET /v1/balances", "GET /v1/events", "GET /v1/events/stream",
         "POST /v1/webhook_endpoints", "GET /v1/webhook_endpoints", "GET /v1/webhook_endpoints/{endpoint_id}",
         "PATCH /v1/webhook_endpoints/{endpoint_id}", "DELETE /v1/webhook_endpoints/{endpoint_id}",
-        "POST /v1/provider_webhooks/{provider}", "GET /livez", "GET /readyz",
+        "GET /v1/webhook_deliveries", "POST /v1/provider_webhooks/{provider}", "GET /livez", "GET /readyz",
     } == set(operations(document))  # fmt: skip
 
 

@@ -323,8 +323,8 @@ class World:
         """Let the relay place events and start deliveries; returns the ids of all deliveries."""
         await Sequencer(self.database).turn()
         await Dispatcher(self.database, self.client, now).turn()
-        page = await self.database.read(webhook_deliveries.of_merchant, self.merchant_id, 100)
-        return [row.id for row in page]
+        page = await self.database.read(webhook_deliveries.page, self.merchant_id, 100)
+        return [row.id for row in page.rows]
 
     def lock(self, seconds: int) -> None:
         """From now on locks of payments without a quote of their own last this long."""
