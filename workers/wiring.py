@@ -28,6 +28,7 @@ from corridor.runtime import keys
 from corridor.runtime.rates import RateKeeper
 from corridor.runtime.settings import Settings
 from corridor.storage.database import Database
+from corridor.storage.deadlines import SERVING, Deadlines
 from corridor.storage.sealing import Sealer
 from workflows import names
 from workflows.payment import PaymentWorkflow
@@ -62,8 +63,8 @@ class Wiring:
         await self.edge.database.close()
 
 
-def build(settings: Settings) -> Wiring:
-    """Read the settings into adapters and databases; connects to nothing yet."""
+def build(settings: Settings, *, deadlines: Deadlines = SERVING) -> Wiring:
+    """Read the settings into adapters and databases; connects to nothing yet. `deadlines` are the database's."""
     clock = clock_of(settings)
     stripe = StripeProvider(
         base_url=settings.stripe_address,
@@ -75,7 +76,12 @@ def build(settings: Settings) -> Wiring:
     liquidity = _liquidity(settings, clock)
     rates = EcbRates(max_age_days=settings.rate_max_age_hours // 24)
     edge = Edge(
-        database=Database(settings.database),
+        database=Database(
+            settings.database,
+            settings.database_pool_size,
+            settings.database_pool_overflow,
+            deadlines=deadlines,
+        ),
         providers=Registry([stripe]),
         desk=Desk(liquidity, rates, Market(settings.market_day), settings.quote_deadline_seconds),
         policies=policy.shipped(),

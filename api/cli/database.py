@@ -14,6 +14,7 @@ from corridor.runtime import settings
 from corridor.runtime.settings import Settings
 from corridor.storage import operator_acts
 from corridor.storage.database import Database, DatabaseUnavailable
+from corridor.storage.deadlines import UNHURRIED
 from corridor.storage.migrate import upgrade_async
 
 
@@ -62,7 +63,7 @@ def _database_of(loaded: Settings) -> str:
 
 
 async def _verify(url: str) -> Report:
-    database = Database(url)
+    database = Database(url, deadlines=UNHURRIED)
     try:
         return await database.read(proof.verify)
     finally:

@@ -19,6 +19,7 @@ from corridor.runtime.converter import make_converter
 from corridor.runtime.histories import Run, from_directory, from_server, of_workflows
 from corridor.runtime.settings import Settings
 from corridor.storage.database import Database, DatabaseUnavailable
+from corridor.storage.deadlines import UNHURRIED
 from corridor.storage.migrate import upgrade_async
 from workers import wiring
 from workers.histories.archive import ArchiveDamaged, is_archive
@@ -68,7 +69,8 @@ def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCo
 
 
 async def _rebuild(loaded: Settings, wanted: Wanted, url: str) -> Rebuilt:
-    wired, target = wiring.build(loaded), Database(url)
+    wired = wiring.build(loaded, deadlines=UNHURRIED)
+    target = Database(url, deadlines=UNHURRIED)
     try:
         if wanted.into is None:
             return await _made(loaded, wanted, wired, target)

@@ -18,6 +18,7 @@ from corridor.runtime import client as temporal_client
 from corridor.runtime import settings
 from corridor.runtime.settings import Settings
 from corridor.storage.database import DatabaseUnavailable
+from corridor.storage.deadlines import UNHURRIED
 from workers import wiring
 from workers.histories.archive import ArchiveDamaged
 from workers.rebuild.compare import NOT_DERIVABLE
@@ -85,7 +86,7 @@ async def check(loaded: Settings, wanted: Wanted) -> Findings:
 
     Raises `StillWorking`, before anything is done.
     """
-    wired = wiring.build(loaded)
+    wired = wiring.build(loaded, deadlines=UNHURRIED)
     try:
         if not wanted.is_repair:
             return await _check(loaded, wanted, wired)

@@ -29,6 +29,7 @@ from corridor.runtime import keys, logging, postgres
 from corridor.runtime.ports import on_free_ports
 from corridor.runtime.settings import Settings, load
 from corridor.storage.database import Database
+from corridor.storage.deadlines import UNHURRIED
 from corridor.storage.sealing import Sealer
 
 SIZES = (1_000, 100_000, 1_000_000)
@@ -163,7 +164,7 @@ async def _books(
 
 async def _checked(filled: Filled, seconds: float) -> dict[str, Any]:
     """The ledger's own proof over what was filled: figures of a broken book would mean nothing."""
-    database = Database(filled.url)
+    database = Database(filled.url, deadlines=UNHURRIED)
     found = await database.read(proof.verify)
     await database.close()
     if not found.holds:

@@ -20,6 +20,7 @@ from corridor.domain.ids import Prefix, new_id
 from corridor.runtime.settings import Settings
 from corridor.storage import merchants, webhook_endpoints
 from corridor.storage.database import Database
+from corridor.storage.deadlines import UNHURRIED
 from corridor.storage.merchants import NewMerchant
 from corridor.storage.migrate import upgrade_async
 from corridor.storage.sealing import Sealer
@@ -57,7 +58,7 @@ async def fill(
     """Migrate the database at `url` and put `size` payments into it, the last accepted a moment before `now`."""
     await upgrade_async(url)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    database = Database(url)
+    database = Database(url, deadlines=UNHURRIED)
     people, keys = await database.write(_people, size, settings, sealer, now - size * PACE)
     await database.close()
     async with sinks.opened(url) as sink:

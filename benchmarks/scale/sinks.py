@@ -10,6 +10,7 @@ from sqlalchemy import Boolean, Table
 from sqlalchemy.engine import make_url
 
 from corridor.storage.database import Database
+from corridor.storage.deadlines import UNHURRIED
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -93,7 +94,7 @@ async def opened(url: str) -> AsyncIterator[Sink]:
 @contextlib.asynccontextmanager
 async def postgres_driver(url: str) -> AsyncIterator[Any]:
     """asyncpg's own connection, outside any transaction: for COPY and for what no transaction may hold."""
-    database = Database(url, pool_size=1)
+    database = Database(url, pool_size=1, deadlines=UNHURRIED)
     async with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         yield (await connection.get_raw_connection()).driver_connection
     await database.close()

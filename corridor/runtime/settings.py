@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     debug: bool = False
     data_dir: Path = Path("var")
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
+    database_pool_size: int = Field(8, ge=1, le=500, description="connections a process keeps to PostgreSQL")
+    database_pool_overflow: int = Field(4, ge=0, le=500, description="more of them for a moment of need")
     operator: str | None = Field(
         None, pattern=r"^[^\x00-\x1f\x7f]{1,128}$", description="who gives commands; None: user@host"
     )

@@ -8,8 +8,9 @@ function therefore has no effect but the one on the database.
 import asyncio
 import contextvars
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from asyncpg.exceptions import InterfaceError, OperatorInterventionError, PostgresConnectionError
@@ -20,6 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from corridor.storage.deadlines import SERVING, Deadlines
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -27,13 +30,20 @@ BUSY_TIMEOUT_SECONDS = 15
 RETRIES = 8
 SQLITE_READERS = 4
 CONNECT_SECONDS = 10
+"""For one server: a host that lost its power answers nothing, and the driver alone would wait a minute for it."""
+POOL_SECONDS = 5
+"""For a place in a full pool: shorter than the time a step has to record a provider's answer."""
+REACH_SECONDS = POOL_SECONDS + 2 * CONNECT_SECONDS
+"""Until a connection is usable: a place in the pool, its old connection tried, both hosts of an address asked."""
 _DIED_WHILE_SET_UP = (InterfaceError, OperatorInterventionError, PostgresConnectionError)
 """The driver's own errors, which SQLAlchemy lets through while it prepares a connection that was just made."""
 _TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}
 _WRONG_SERVER_SQLSTATES = {"57P01", "57P02", "57P03", "57P05", "25006"}
 """This server shuts down, recovers, is starting, ended the idle session, or is a standby and takes no writes: every
 connection to it is let go, for the next may lead to the new primary (Appendix A of PostgreSQL's manual)."""
-_OUT_OF_REACH_SQLSTATES = ("08", "53", "58030", *_WRONG_SERVER_SQLSTATES)
+_OVERDUE_SQLSTATES = {"25P03", "25P04", "57014"}
+"""The transaction paused for too long, took too long, or one statement of it did. Nothing of it was kept."""
+_OUT_OF_REACH_SQLSTATES = ("08", "53", "58030", *_WRONG_SERVER_SQLSTATES, *_OVERDUE_SQLSTATES)
 """Whole classes by their first two signs: the connection's (08) and missing resources (53); 58030 is a failed write."""
 _OUT_OF_REACH_SIGNS = (
     "unable to open database",
@@ -47,7 +57,7 @@ _DEFERRED = "corridor_deferred"
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be reached, takes no writes or is out of space.
+    """The database cannot be reached, takes no writes, is out of space or did not answer in time.
 
     Nothing of the transaction was kept, unless it was lost in its commit: then only a look can tell.
     """
@@ -56,10 +66,12 @@ class DatabaseUnavailable(Exception):
 class Database:
     """One engine and its two ways in. `url` is `sqlite:///path` or `postgresql://…` (drivers are ours)."""
 
-    def __init__(self, url: str, pool_size: int = 8) -> None:
+    def __init__(
+        self, url: str, pool_size: int = 8, overflow: int = 4, *, deadlines: Deadlines = SERVING
+    ) -> None:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
-        self._engine = _Threads(url) if self.is_sqlite else _Pool(url, pool_size)
+        self._engine = _Threads(url) if self.is_sqlite else _Pool(url, pool_size, overflow, deadlines)
 
     async def write(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -67,7 +79,7 @@ class Database:
         """Run `work(connection, …)` in one write transaction; returns after the commit.
 
         Raises `DatabaseUnavailable` when the database is out of reach, and whatever `work` raises (rolled back).
-        A caller that is canceled while it waits does not learn whether the transaction was committed.
+        A caller that is canceled while it waits leaves the transaction to its end and does not learn of it.
         """
         result: T = await self._run(False, lambda connection: work(connection, *args, **kwargs))
         return result
@@ -84,10 +96,12 @@ class Database:
             try:
                 return await self._engine.run(reads, work)
             except DBAPIError as error:
-                if not _only_the_timing_was_wrong(error) or attempt == RETRIES - 1:
+                if not _only_the_timing_was_wrong(error):
                     if _is_out_of_reach(error):
                         raise DatabaseUnavailable(type(error.orig).__name__) from error
                     raise
+                if attempt == RETRIES - 1:
+                    raise DatabaseUnavailable("still busy after every retry") from error
             except (OSError, PoolTimeout, *_DIED_WHILE_SET_UP) as error:
                 raise DatabaseUnavailable(type(error).__name__) from error
             # Jitter only spreads retries; it decides nothing.
@@ -112,24 +126,55 @@ class Database:
 
 
 class _Pool:
-    """PostgreSQL: asyncpg under SQLAlchemy's asyncio layer."""
+    """PostgreSQL: asyncpg under SQLAlchemy's asyncio layer.
 
-    def __init__(self, url: str, pool_size: int) -> None:
+    A transaction is a task of its own, which nobody cancels: asyncpg would ask the server to cancel the statement, and
+    a COMMIT that waits for its standby would be seen by others though the standby does not have it.
+    """
+
+    def __init__(self, url: str, pool_size: int, overflow: int, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._running: set[asyncio.Task[Any]] = set()
         self.engine = create_async_engine(
             _with_driver(url, "sqlite", "postgresql+asyncpg"),
-            pool_size=pool_size, max_overflow=4, pool_pre_ping=True, pool_timeout=10,
-            # A host that lost its power answers nothing; the driver alone would wait a minute for it.
-            connect_args={"timeout": CONNECT_SECONDS},
+            pool_size=pool_size, max_overflow=overflow, pool_pre_ping=True, pool_timeout=POOL_SECONDS,
+            connect_args={"timeout": CONNECT_SECONDS, "server_settings": deadlines.of_the_server()},
         )  # fmt: skip
         self.sync_engine = self.engine.sync_engine
         event.listen(self.sync_engine, "handle_error", _leave_the_wrong_server)
 
     async def run(self, _reads: bool, work: Callable[[Connection], Any]) -> Any:
-        async with self.engine.begin() as connection:
-            return await connection.run_sync(work)
+        task = asyncio.create_task(self._transact(work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _transact(self, work: Callable[[Connection], Any]) -> Any:
+        connection = self.engine.connect()
+        async with asyncio.timeout(REACH_SECONDS):
+            await connection.start()
+        try:
+            driver = (await connection.get_raw_connection()).driver_connection
+            with _dropped_after(self._deadlines.transaction, driver):
+                async with connection.begin():
+                    return await connection.run_sync(work)
+        finally:
+            await connection.close()
 
     async def close(self) -> None:
+        await asyncio.gather(*self._running, return_exceptions=True)
         await self.engine.dispose()
+
+
+@contextmanager
+def _dropped_after(seconds: float, driver: Any) -> Iterator[None]:
+    """Whoever still waits on the connection then hears that it was lost, in the middle of a COMMIT too."""
+    overdue = asyncio.get_running_loop().call_later(seconds, driver.terminate) if seconds else None
+    try:
+        yield
+    finally:
+        if overdue is not None:
+            overdue.cancel()
 
 
 class _Threads:

@@ -21,6 +21,7 @@ from corridor.runtime.process import ChildFailed
 from corridor.runtime.settings import Settings, load
 from corridor.runtime.stack import STRIPE_WEBHOOK_PATH, Apart, Stack
 from corridor.storage.database import Database
+from corridor.storage.deadlines import UNHURRIED
 from tests.chaos.arrivals import SUBSCRIBERS
 from tests.chaos.desk import Desk
 from tests.chaos.faults import provider, temporal
@@ -142,7 +143,7 @@ class Stand:
         self.stack = Stack(settings, say=say, apart=own, launch=launch_quickly)
         self.api = InTurn(f"http://{self.network.addresses['client-api']}", AT_ONCE, REQUEST_SECONDS)
         self.sandbox = InTurn(settings.sandbox_address, AT_ONCE, REQUEST_SECONDS)
-        self.database = Database(settings.database)
+        self.database = Database(settings.database, deadlines=UNHURRIED)
         self.keys = Keys({}, {}, "")
         self.shops: dict[str, Shop] = {}
         self.operators: tuple[Shop, Shop] = (Shop("operator", self.api, ""), Shop("colleague", self.api, ""))

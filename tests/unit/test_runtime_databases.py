@@ -1,8 +1,15 @@
 """The databases tests run on: both kinds, migrated, and each test alone in its own."""
 
+from typing import Any
+
+from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
-from corridor.storage.database import Database
+from corridor.runtime.keys import KeyRing
+from corridor.runtime.settings import load
+from corridor.storage.database import POOL_SECONDS, Database
+from workers import wiring
+from workflows.steps import RECORDING_SECONDS
 
 
 def _leave_a_mark(connection: Connection) -> None:
@@ -23,3 +30,15 @@ async def test_a_database_is_fresh(database_url: str) -> None:
 
 async def test_the_next_database_is_fresh_again(database_url: str) -> None:
     await _mark(database_url)
+
+
+async def test_a_process_has_as_many_connections_as_its_settings_say(key_ring: KeyRing) -> None:
+    settings = load(
+        database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), encryption_keys=key_ring.render(),
+        database_pool_size=3, database_pool_overflow=2,
+    )  # fmt: skip
+    wired = wiring.build(settings)
+    pool: Any = wired.edge.database.engine.pool
+    assert (pool.size(), pool._max_overflow) == (3, 2)
+    assert pool.timeout() == POOL_SECONDS < RECORDING_SECONDS, "an outcome is recorded or known not to be"
+    await wired.close()

@@ -25,6 +25,7 @@ from api.cli.drill.disasters import Recovered
 from api.cli.exit_codes import ExitCode
 from corridor.runtime.process import ChildFailed
 from corridor.storage.database import Database
+from corridor.storage.deadlines import UNHURRIED
 from corridor.storage.tables import payments, refunds
 from tests.chaos.desk import RESTORE_CHECK
 from tests.chaos.stand import WORKERS, Stand
@@ -63,7 +64,7 @@ async def put_back(stand: Stand, watch: Watch, copy: Path, copied_at: datetime) 
             with stand.desk.gives(RESTORE_CHECK) as given:
                 recovered = await _repaired(stand)
                 given.is_done = True
-            stand.database = watch.database = Database(stand.settings.database)
+            stand.database = watch.database = Database(stand.settings.database, deadlines=UNHURRIED)
         # Faults of the network may keep one of them waiting; that is no longer the restoration's matter.
         with contextlib.suppress(ChildFailed):
             await asyncio.to_thread(stand.stack.wait_ready, "api", timeout_seconds=STARTS_WITHIN_SECONDS)
