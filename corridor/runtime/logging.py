@@ -26,6 +26,18 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _DIGITS = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
 # One line each at INFO with full addresses, or (asyncpg) values: only their trouble is of interest.
 _QUIET = ("httpx", "httpcore", "asyncio", "asyncpg", "alembic", "uvicorn.access")
+# Their messages quote values: of the row that a database refused, of the field that did not validate, of a provider.
+_QUOTING = ("sqlalchemy.", "asyncpg.", "sqlite3", "pydantic_core.", "temporalio.exceptions")
+_HARMLESS = (
+    "sqlstate",
+    "sqlite_errorname",
+    "schema_name",
+    "table_name",
+    "column_name",
+    "constraint_name",
+    "type",
+)
+"""What an error of those says instead: the names its own attributes carry."""
 
 
 def configure(settings: Settings, process: str) -> None:
@@ -124,12 +136,40 @@ def _kinds(error: BaseException) -> str:
 
 
 def _exceptions_without_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace `exc_info` by types and stack lines. Messages pass `redact`; local variables are never printed."""
+    """Replace `exc_info` by types, stack lines and messages; local variables are never printed.
+
+    Messages of our own pass `redact`; those of `_QUOTING` are left out, for no pattern finds a reference in them.
+    """
     info = event.pop("exc_info", None)
     error = sys.exc_info()[1] if info is True else info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
-        event["exception"] = "".join(traceback.format_exception(error))
+        event["exception"] = "".join(_told(error, set()))
     return event
+
+
+def _told(error: BaseException, told: set[int]) -> Iterator[str]:
+    """As Python prints it: what it came from first, then its own stack, and the errors it stands for."""
+    told.add(id(error))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in told:
+        yield from _told(before, told)
+        yield f"\n{'Caused' if error.__cause__ else 'While it was handled'}:\n\n"
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    yield _last_line(error)
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from ("\nOne of them:\n\n", *_told(inner, told))
+
+
+def _last_line(error: BaseException) -> str:
+    module = type(error).__module__
+    if not module.startswith(_QUOTING):
+        return "".join(traceback.format_exception_only(error))
+    about = ", ".join(
+        f"{name} {value}" for name in _HARMLESS if isinstance(value := getattr(error, name, None), str)
+    )
+    return f"{module}.{type(error).__qualname__}: {about or HIDDEN}\n"
 
 
 def _named(process: str) -> Processor:

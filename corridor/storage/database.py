@@ -137,7 +137,7 @@ class _Pool:
         self._running: set[asyncio.Task[Any]] = set()
         self.engine = create_async_engine(
             _with_driver(url, "sqlite", "postgresql+asyncpg"),
-            pool_size=pool_size, max_overflow=overflow, pool_pre_ping=True, pool_timeout=POOL_SECONDS,
+            pool_size=pool_size, max_overflow=overflow, pool_pre_ping=True, pool_timeout=POOL_SECONDS, hide_parameters=True,
             connect_args={"timeout": CONNECT_SECONDS, "server_settings": deadlines.of_the_server()},
         )  # fmt: skip
         self.sync_engine = self.engine.sync_engine
@@ -212,7 +212,7 @@ def sync_engine(url: str) -> Engine:
     options = {"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
     engine = create_engine(
         _with_driver(url, "sqlite", "postgresql"),
-        pool_size=SQLITE_READERS + 1, max_overflow=0, connect_args=options,
+        pool_size=SQLITE_READERS + 1, max_overflow=0, connect_args=options, hide_parameters=True,
     )  # fmt: skip
     _speak_sqlite(engine)
     return engine

@@ -8,13 +8,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection, literal, select, text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from temporalio.exceptions import ApplicationError
 
 from corridor.runtime import logging as runtime_logging
 from corridor.runtime.settings import load
+from corridor.storage.columns import UtcTime
+from corridor.storage.database import Database
+from corridor.storage.tables import effects
 
 CARDS = ["4242424242424242", "4000 0566 5566 5556", "3782-822463-10005", "6011111111111117", "30569309025904"]
-
+PRIVATE = "canary"
+"""Held by name: a stack's lines show source, and may."""
 
 Lines = Callable[[], list[dict[str, object]]]
 
@@ -69,6 +76,57 @@ def test_an_exception_of_our_own_keeps_its_stack_without_card_numbers(lines: Lin
         logging.getLogger("corridor.x").exception("failed")
     (line,) = lines()
     assert "ValueError: bad [hidden]" in str(line["exception"])
+
+
+class _Buyer(BaseModel):
+    age: int
+
+
+def _fails_in_the_driver(connection: Connection) -> None:
+    insert = "INSERT INTO merchants (id, name) VALUES (:id, :name)"
+    connection.execute(text(insert), {"id": f"{PRIVATE}_id", "name": PRIVATE})
+
+
+def _fails_before_the_driver(connection: Connection) -> None:
+    connection.execute(select(effects).where(effects.c.declared_at == literal(PRIVATE, UtcTime)))
+
+
+@pytest.mark.parametrize("work", [_fails_in_the_driver, _fails_before_the_driver])
+async def test_an_error_of_the_database_is_logged_without_its_values(
+    lines: Lines, database: Database, work: Callable[[Connection], None]
+) -> None:
+    with pytest.raises(SQLAlchemyError) as caught:
+        await database.write(work)
+    assert PRIVATE not in str(caught.value).partition("DETAIL")[0], "engines do not quote parameters"
+    logging.getLogger("corridor.x").error("failed", exc_info=caught.value)
+    structlog.get_logger("corridor.y").error("failed", exc_info=caught.value)
+    for line in lines():
+        assert PRIVATE not in json.dumps(line)
+        assert f"in {work.__name__}" in str(line["exception"])
+        assert type(caught.value).__name__ in str(line["exception"])
+
+
+async def test_what_refused_a_row_is_named(lines: Lines, database: Database) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        await database.write(_fails_in_the_driver)
+    logging.getLogger("corridor.x").error("failed", exc_info=caught.value)
+    (line,) = lines()
+    named = "sqlite_errorname SQLITE_CONSTRAINT_NOTNULL" if database.is_sqlite else "sqlstate 23502"
+    assert named in str(line["exception"])
+
+
+def test_errors_within_errors_are_told_without_what_they_quote(lines: Lines) -> None:
+    try:
+        try:
+            _Buyer.model_validate({"age": PRIVATE})
+        except ValidationError as error:
+            raise ExceptionGroup("two at once", [ValueError("our own"), error]) from error
+    except ExceptionGroup:
+        logging.getLogger("corridor.x").exception("failed")
+    (line,) = lines()
+    assert PRIVATE not in json.dumps(line)
+    for told in ("two at once", "ValueError: our own", "ValidationError: [hidden]"):
+        assert told in str(line["exception"])
 
 
 def test_lines_inside_carry_the_ids(lines: Lines) -> None:
