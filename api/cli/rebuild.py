@@ -17,7 +17,10 @@ from api.cli.exit_codes import ExitCode
 from corridor.runtime import client, keys, settings
 from corridor.runtime.converter import make_converter
 from corridor.runtime.histories import Run, from_directory, from_server, of_workflows
+from corridor.runtime.refused import SettingsRefused
 from corridor.runtime.settings import Settings
+from corridor.storage import address
+from corridor.storage.address import AddressRefused
 from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.deadlines import UNHURRIED
 from corridor.storage.migrate import upgrade_async
@@ -48,7 +51,10 @@ def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCo
         with ExitStack() as stack:
             into = wanted.into or f"{stack.enter_context(tempfile.TemporaryDirectory())}/rebuilt.db"
             url = into if "://" in into else f"sqlite:///{Path(into).absolute()}"
+            address.parse(url)
             rebuilt = asyncio.run(_rebuild(loaded, wanted, url))
+    except AddressRefused as refused:
+        raise SettingsRefused(f"--into: {refused}") from None
     except NotFresh as refused:
         output.talk(f"corridor: nothing was written: the database to rebuild into is not empty: {refused}")
         return ExitCode.CONFLICT

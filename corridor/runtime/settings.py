@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -19,6 +19,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from corridor.runtime import crash
 from corridor.runtime.refused import SettingsRefused
+
+if TYPE_CHECKING:
+    from corridor.storage.address import Address
 
 PREFIX = "CORRIDOR_"
 
@@ -77,6 +80,10 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
     database_pool_size: int = Field(8, ge=1, le=500, description="connections a process keeps to PostgreSQL")
     database_pool_overflow: int = Field(4, ge=0, le=500, description="more of them for a moment of need")
+    database_allow_plaintext: bool = Field(
+        False,
+        description="live: the network between here and the database is private, so TLS is not required",
+    )
     operator: str | None = Field(
         None, pattern=r"^[^\x00-\x1f\x7f]{1,128}$", description="who gives commands; None: user@host"
     )
@@ -152,6 +159,15 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, FileSource(settings_cls))
 
     @model_validator(mode="after")
+    def _database_is_understood(self) -> Self:
+        if self.database_url is not None:
+            try:
+                _address(self.database)
+            except ValueError as refused:
+                raise ValueError(f"DATABASE_URL: {refused}") from None
+        return self
+
+    @model_validator(mode="after")
     def _mode_fits_secrets(self) -> Self:
         if self.mode == "live" and (reasons := self._refused_in_live()):
             raise ValueError("live mode refuses to start: " + "; ".join(reasons))
@@ -188,7 +204,11 @@ class Settings(BaseSettings):
             "stripe_url must be set and https": not (self.stripe_url or "").startswith("https://"),
             "liquidity_url must be set and https": not (self.liquidity_url or "").startswith("https://"),
             "encryption_keys must be given, not generated": self.encryption_keys is None,
-            "DATABASE_URL must be set": self.database_url is None,
+            "DATABASE_URL must be set, and lead to PostgreSQL": _address(self.database).is_sqlite,
+            "DATABASE_URL must say sslmode=require or stricter (or set CORRIDOR_DATABASE_ALLOW_PLAINTEXT, where "
+            "nobody else is on that network)": not (
+                self.database_allow_plaintext or _address(self.database).is_private
+            ),
             "stripe_secret_key is a test key": self.stripe_secret_key.get_secret_value().startswith(
                 "sk_test_"
             ),
@@ -239,6 +259,13 @@ class Settings(BaseSettings):
             for name, field in type(self).model_fields.items()
             if (value := getattr(self, name)) is not None
         }
+
+
+def _address(url: str) -> "Address":
+    # Imported here: without an address to read, nobody waits for SQLAlchemy to find out where things are.
+    from corridor.storage import address
+
+    return address.parse(url)
 
 
 def _variable(name: str, field: FieldInfo) -> str:

@@ -15,12 +15,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from asyncpg.exceptions import InterfaceError, OperatorInterventionError, PostgresConnectionError
 from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from corridor.storage import address
 from corridor.storage.deadlines import SERVING, Deadlines
 
 P = ParamSpec("P")
@@ -64,7 +65,10 @@ class DatabaseUnavailable(Exception):
 
 
 class Database:
-    """One engine and its two ways in. `url` is `sqlite:///path` or `postgresql://…` (drivers are ours)."""
+    """One engine and its two ways in. `url` is `sqlite:///path` or `postgresql://…` as platforms write it.
+
+    Raises `AddressRefused`.
+    """
 
     def __init__(
         self, url: str, pool_size: int = 8, overflow: int = 4, *, deadlines: Deadlines = SERVING
@@ -135,10 +139,15 @@ class _Pool:
     def __init__(self, url: str, pool_size: int, overflow: int, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
         self._running: set[asyncio.Task[Any]] = set()
+        found = address.parse(url)
         self.engine = create_async_engine(
-            _with_driver(url, "sqlite", "postgresql+asyncpg"),
+            found.url,
             pool_size=pool_size, max_overflow=overflow, pool_pre_ping=True, pool_timeout=POOL_SECONDS, hide_parameters=True,
-            connect_args={"timeout": CONNECT_SECONDS, "server_settings": deadlines.of_the_server()},
+            connect_args={
+                **found.driver_arguments,
+                "timeout": CONNECT_SECONDS,
+                "server_settings": deadlines.of_the_server(),
+            },
         )  # fmt: skip
         self.sync_engine = self.engine.sync_engine
         event.listen(self.sync_engine, "handle_error", _leave_the_wrong_server)
@@ -211,19 +220,11 @@ def sync_engine(url: str) -> Engine:
     """A blocking engine on a SQLite file, for commands and tests too; PostgreSQL goes through `Database`."""
     options = {"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
     engine = create_engine(
-        _with_driver(url, "sqlite", "postgresql"),
+        address.parse(url).url,
         pool_size=SQLITE_READERS + 1, max_overflow=0, connect_args=options, hide_parameters=True,
     )  # fmt: skip
     _speak_sqlite(engine)
     return engine
-
-
-def _with_driver(url: str, sqlite: str, postgresql: str) -> str:
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
-    return parsed.set(drivername=sqlite if backend == "sqlite" else postgresql).render_as_string(
-        hide_password=False
-    )
 
 
 def _speak_sqlite(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from corridor.notify.outbound import Outbound, Rules, Trouble, Undelivered
 
 
-def _certificate(path: Path, host: str) -> None:
+def self_signed(path: Path, host: str) -> None:
     """A self-signed certificate of `host` and its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
@@ -64,7 +64,7 @@ class Shop:
 @pytest_asyncio.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     shop = Shop(tmp_path / "shop.pem")
-    _certificate(shop.path, "shop.example")
+    self_signed(shop.path, "shop.example")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(shop.path)
     tls.sni_callback = lambda _socket, name, _context: shop.asked.append(name)

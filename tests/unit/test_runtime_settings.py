@@ -16,7 +16,7 @@ LIVE = {
     "stripe_url": "https://api.stripe.com",
     "liquidity_url": "https://lp.example",
     "encryption_keys": "{}",
-    "database_url": "postgresql://db/corridor",
+    "database_url": "postgresql://db/corridor?sslmode=require",
 }
 
 
@@ -39,12 +39,29 @@ def test_live_mode_refuses_every_public_sandbox_secret(name: str) -> None:
         ("liquidity_url", None),
         ("encryption_keys", None),
         ("database_url", None),
+        ("database_url", "sqlite:////data/corridor.db"),
+        ("database_url", "postgresql://db/corridor"),
+        ("database_url", "postgresql://db/corridor?sslmode=prefer"),
+        ("database_url", "postgresql://user@/corridor?host=127.0.0.1:5432&host=db:5432"),
         ("stripe_secret_key", "sk_test_1"),
     ],
 )
 def test_live_mode_refuses_what_only_a_sandbox_may(name: str, value: object) -> None:
     with pytest.raises(SettingsRefused, match=name if name != "database_url" else "DATABASE_URL"):
         load(**{**LIVE, name: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"database_url": "postgresql://127.0.0.1/corridor"},
+        {"database_url": "postgresql:///corridor"},
+        {"database_url": "postgresql://user@/corridor?host=localhost:5432&host=[::1]:5433"},
+        {"database_url": "postgresql://postgres/corridor", "database_allow_plaintext": True},
+    ],
+)
+def test_live_mode_takes_plain_text_where_nobody_can_read_it(settings: dict[str, object]) -> None:
+    assert load(**{**LIVE, **settings}).mode == "live"
 
 
 def test_sandbox_mode_refuses_a_live_key() -> None:

@@ -21,7 +21,7 @@ from corridor.fx.ecb import EcbRates
 from corridor.runtime import ports, settings
 from corridor.runtime.refused import SettingsRefused
 from corridor.runtime.settings import Settings
-from corridor.storage import merchants
+from corridor.storage import address, merchants
 from corridor.storage.database import Database
 from corridor.storage.merchants import NewMerchant
 
@@ -80,7 +80,8 @@ async def _fresh_database(url: str) -> SecretStr:
         )
     given = make_url(url)
     name = f"corridor_demo_{utc_now():%Y%m%d_%H%M%S}"
-    engine = create_async_engine(given.set(drivername="postgresql+asyncpg"), isolation_level="AUTOCOMMIT")
+    there = address.parse(url)
+    engine = create_async_engine(there.url, isolation_level="AUTOCOMMIT", connect_args=there.driver_arguments)
     try:
         async with engine.connect() as connection:
             await connection.execute(text(f'CREATE DATABASE "{name}"'))

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from corridor.runtime import postgres
 from corridor.runtime.settings import Settings
+from corridor.storage import address
 
 LOST = "lost"
 """Where the drill puts the SQLite file that the disaster took, as evidence; on PostgreSQL the database stays."""
@@ -85,7 +86,8 @@ def _url(settings: Settings) -> URL:
 
 
 async def _administer(url: URL, statement: str) -> None:
-    engine = create_async_engine(url.set(drivername="postgresql+asyncpg"), isolation_level="AUTOCOMMIT")
+    there = address.parse(url.render_as_string(hide_password=False))
+    engine = create_async_engine(there.url, isolation_level="AUTOCOMMIT", connect_args=there.driver_arguments)
     try:
         async with engine.connect() as connection:
             await connection.execute(text(statement))
@@ -116,7 +118,10 @@ def _address(url: URL) -> dict[str, str]:
         "PGUSER": url.username,
         "PGPASSWORD": url.password,
         "PGDATABASE": url.database,
-        "PGSSLMODE": ",".join(_every(url, "ssl")),
+        "PGSSLMODE": ",".join(_every(url, "sslmode") or _every(url, "ssl")),
+        "PGSSLROOTCERT": ",".join(_every(url, "sslrootcert")),
+        "PGSSLCERT": ",".join(_every(url, "sslcert")),
+        "PGSSLKEY": ",".join(_every(url, "sslkey")),
         "PGTARGETSESSIONATTRS": ",".join(_every(url, "target_session_attrs")),
     }
     return {name: str(value) for name, value in told.items() if value}
