@@ -61,6 +61,7 @@ def create_app(dependencies: ApiDependencies) -> FastAPI:
     app.state.dependencies = dependencies
     app.state.keys = KeyCache()
     app.state.cursors = Cursors(dependencies.settings.api_key_pepper)
+    app.state.is_closing = False
     app.state.feed = Feed(dependencies.database, dependencies.stream_poll_seconds)
     for router in ROUTERS:
         app.include_router(router)

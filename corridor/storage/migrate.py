@@ -1,12 +1,11 @@
 """Bring a database to the newest schema; run before anything else touches it."""
 
 import asyncio
-from importlib.resources import files
 
 from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection
 
+from corridor.storage import revision
 from corridor.storage.database import Database
 
 
@@ -25,7 +24,6 @@ async def upgrade_async(url: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(files("corridor.storage") / "migrations"))
+    config = revision.config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -1,7 +1,11 @@
 """Health: what the supervisor and load balancers ask."""
 
+import asyncio
+from collections.abc import Callable
+
 import httpx
 import pytest
+from sqlalchemy import Connection, text
 
 from corridor.storage import payments
 from corridor.storage.database import Database, DatabaseUnavailable
@@ -13,16 +17,46 @@ async def test_ready_means_database_schema_and_temporal(stand: Stand) -> None:
     assert (answer.status_code, answer.json()["checks"]) == (200, {"database": "ok", "temporal": "ok"})
 
 
-async def test_not_ready_without_temporal_but_alive(small_stand: Stand) -> None:
+async def test_without_temporal_it_is_ready_for_what_needs_the_database_alone_and_says_so(
+    small_stand: Stand,
+) -> None:
     small_stand.gateway.available = False
     answer = await small_stand.http.get("/readyz")
-    assert (answer.status_code, answer.json()["checks"]["temporal"]) == (503, "unavailable")
-    assert (await small_stand.http.get("/livez")).status_code == 200
+    assert (answer.status_code, answer.json()["checks"]) == (
+        200,
+        {"database": "ok", "temporal": "unavailable"},
+    )
+    refused = await small_stand.post("/v1/payments", order())
+    assert (refused.status_code, refused.json()["money_state"]) == (503, "not_moved")
 
 
-async def test_not_ready_on_another_schema(small_stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.routes.health.newest_revision", lambda: "9999")
-    answer = await small_stand.http.get("/readyz")
+async def test_a_temporal_that_does_not_answer_holds_up_no_load_balancer(
+    small_stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(small_stand.gateway, "require_available", hang)
+    async with asyncio.timeout(30):
+        answer = await small_stand.http.get("/readyz")
+    assert (answer.status_code, answer.json()["checks"]["temporal"]) == (200, "unavailable")
+
+
+async def test_a_schema_older_than_the_code_is_not_ready_and_a_newer_one_is(stand: Stand) -> None:
+    def at(revision: str) -> Callable[[Connection], None]:
+        def move(connection: Connection) -> None:
+            connection.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
+
+        return move
+
+    database = stand.dependencies.database
+    await database.write(at("0001"))
+    answer = await stand.http.get("/readyz")
+    assert answer.status_code == 503 and "migrations" in answer.json()["checks"]["database"]
+    await database.write(at("9999"))
+    assert (await stand.http.get("/readyz")).status_code == 200, "migrated by the version that comes next"
+    await database.write(lambda connection: connection.execute(text("DROP TABLE alembic_version")))
+    answer = await stand.http.get("/readyz")
     assert answer.status_code == 503 and "migrations" in answer.json()["checks"]["database"]
 
 
