@@ -10,7 +10,7 @@ from api.admission import PolicyAdmission
 from api.app import create_app
 from api.dependencies import ApiDependencies
 from api.gateway import TemporalGateway
-from api.server import server_of
+from api.server import Farewell, server_of
 from corridor.domain.money import Money
 from corridor.domain.quote import Quote
 from corridor.fx.desk import Desk
@@ -71,14 +71,19 @@ async def serve(settings: Settings) -> None:
             clock=edge.now,
         )
         log.info("api listens", address=settings.api_address)
-        server = server_of(create_app(dependencies), settings, settings.api_port, gateway.leave)
+        app = create_app(dependencies)
+
+        def close() -> None:
+            app.state.is_closing = True
+
+        farewell = Farewell(settings.api_drain_seconds, close, gateway.leave)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(
                 keep_turning(Loop("rates", wired.rates.refresh, RATES_SECONDS, RATES_SECONDS), stop)
             )
             try:
-                await server.serve()
+                await server_of(app, settings, settings.api_port, farewell).serve()
             finally:
                 stop.set()
     finally:

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from corridor.runtime import build, clock, logging, readiness, telemetry
 from corridor.runtime import client as temporal_client
 from corridor.runtime.loop import Loop, keep_turning
-from corridor.runtime.patience import until_answered
+from corridor.runtime.patience import Stopped, ended_by, until_answered
 from corridor.runtime.settings import Settings, load
 from workers import fleet, schedules, wiring
 from workers.builds.keeper import Keeper, without_builds
@@ -26,12 +26,13 @@ log = structlog.get_logger(__name__)
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
-    """Run until `stop` is set; then calls under way are finished before the process ends."""
+    """Run until `stop` is set; then nothing new is taken, and what is under way has `worker_grace_seconds` to end."""
     telling = telemetry.start(settings, "worker")
     wired = wiring.build(settings)
     try:
-        await clock.require_agreement(wired.edge.database, settings.clock_apart_limit_seconds)
-        await wired.rates.begin()
+        async with ended_by(stop):
+            await clock.require_agreement(wired.edge.database, settings.clock_apart_limit_seconds)
+            await wired.rates.begin()
         client = await until_answered(
             "the connection",
             lambda: temporal_client.connect(
@@ -40,37 +41,60 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
                 runtime=telling.runtime,
                 identity=fleet.identity(),
             ),
+            stop,
         )
-        windows = Windows(
-            settle_within_seconds=settings.settle_within_days * 86_400,
-            action_window_seconds=settings.action_window_seconds,
-        )
-        build_id = build.build_id(settings) if settings.worker_versioning else None
-        async with fleet.running(
-            wired,
-            client,
-            timedelta(seconds=settings.worker_grace_seconds),
-            sandboxed=settings.workflow_sandbox,
-            build=fleet.of_build(build_id) if build_id else None,
-        ):
-            keepers = await until_answered(
-                "which build is current", lambda: _keepers(client, build_id, wired, settings)
-            )
-            await until_answered(
-                "schedules", lambda: schedules.ensure(client, wired.edge.providers.names, settings)
-            )
-            readiness.announce(settings)
-            log.info("worker is ready", providers=wired.edge.providers.names, build_id=build_id)
-            async with asyncio.TaskGroup() as group:
-                own = (_schedules(client, wired, settings), _clock(wired, settings), _rates(wired))
-                for loop in (*keepers, *own):
-                    group.create_task(keep_turning(loop, stop), name=loop.name)
-                await relay.run(
-                    wired.edge.database, client, wired.edge.providers, stop, windows, wired.edge.now
-                )
+        await _serve(settings, wired, client, stop)
+    except Stopped:
+        log.info("stopped before it was ready")
     finally:
         await wired.close()
         telling.close()
+
+
+async def _serve(settings: Settings, wired: Wiring, client: Client, stop: asyncio.Event) -> None:
+    build_id = build.build_id(settings) if settings.worker_versioning else None
+    async with fleet.running(
+        wired,
+        client,
+        timedelta(seconds=settings.worker_grace_seconds),
+        sandboxed=settings.workflow_sandbox,
+        build=fleet.of_build(build_id) if build_id else None,
+        stop=stop,
+    ):
+        keepers = await until_answered(
+            "which build is current", lambda: _keepers(client, build_id, wired, settings), stop
+        )
+        await until_answered(
+            "schedules", lambda: schedules.ensure(client, wired.edge.providers.names, settings), stop
+        )
+        readiness.announce(settings)
+        log.info("worker is ready", providers=wired.edge.providers.names, build_id=build_id)
+        try:
+            await _turn(keepers, wired, client, settings, stop)
+        except Stopped:
+            log.warning("turns under way were cut off; another process takes them up")
+
+
+async def _turn(
+    keepers: list[Loop], wired: Wiring, client: Client, settings: Settings, stop: asyncio.Event
+) -> None:
+    """Every loop until `stop`. Raises `Stopped` if one still turns when the grace is over: a turn may die anywhere."""
+    windows = Windows(
+        settle_within_seconds=settings.settle_within_days * 86_400,
+        action_window_seconds=settings.action_window_seconds,
+    )
+    edge = wired.edge
+    async with ended_by(stop, settings.worker_grace_seconds), asyncio.TaskGroup() as group:
+        group.create_task(_withdraw(settings, stop), name="readiness")
+        own = (_schedules(client, wired, settings), _clock(wired, settings), _rates(wired))
+        for loop in (*keepers, *own):
+            group.create_task(keep_turning(loop, stop), name=loop.name)
+        await relay.run(edge.database, client, edge.providers, stop, windows, edge.now)
+
+
+async def _withdraw(settings: Settings, stop: asyncio.Event) -> None:
+    await stop.wait()
+    readiness.withdraw(settings)
 
 
 async def _keepers(client: Client, build_id: str | None, wired: Wiring, settings: Settings) -> list[Loop]:

@@ -1,10 +1,11 @@
 """The Temporal workers of one process: core, webhooks, one per provider; tuned for the waiting buyer."""
 
+import asyncio
 import contextlib
 import dataclasses
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from temporalio.client import Client
@@ -91,8 +92,12 @@ async def running(
     sandboxed: bool = False,
     cached_workflows: int = CACHED_WORKFLOWS,
     build: WorkerDeploymentConfig | None = None,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[None]:
-    """Workers of every queue, polling until the block is left; without a `build` they take any workflow."""
+    """Workers of every queue; without a `build` they take any workflow.
+
+    They poll until `stop` is set or the block is left; then all have the same `grace` at the same time.
+    """
     workers = [
         core_worker(wired, client, grace, sandboxed, cached_workflows, build),
         webhook_worker(wired, client, grace, build),
@@ -101,7 +106,22 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         for worker in workers:
             await stack.enter_async_context(worker)
-        yield
+        told = asyncio.create_task(_shut_down_after(stop or asyncio.Event(), workers))
+        try:
+            yield
+        finally:
+            told.cancel()
+            await _shut_down(workers)
+
+
+async def _shut_down_after(stop: asyncio.Event, workers: Sequence[Worker]) -> None:
+    await stop.wait()
+    await _shut_down(workers)
+
+
+async def _shut_down(workers: Sequence[Worker]) -> None:
+    """May be said twice; returns when each of them has ended."""
+    await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
 def core_worker(

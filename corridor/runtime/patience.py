@@ -1,8 +1,9 @@
-"""Patience with Temporal: a server that is busy or away for a moment is asked again, not died of."""
+"""Patience with Temporal, which may be away for a moment, and of a process with its own turns when it ends."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import structlog
@@ -28,18 +29,54 @@ _PASSES = frozenset(
 log = structlog.get_logger(__name__)
 
 
-async def until_answered(what: str, ask: Callable[[], Awaitable[T]], first_pause_seconds: float = 0.5) -> T:
-    """The answer of the first try that has one. Raises what no waiting mends; ends early only by cancellation."""
-    pause = first_pause_seconds
-    while True:
-        try:
-            return await ask()
-        except (RPCError, TimeoutError, RuntimeError) as error:
-            if not may_pass(error):
-                raise
-            log.warning("temporal did not answer; asked again", what=what, error=str(error), seconds=pause)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+class Stopped(Exception):
+    """The process was told to stop before this came to its end."""
+
+
+async def until_answered(
+    what: str, ask: Callable[[], Awaitable[T]], stop: asyncio.Event, first_pause_seconds: float = 0.5
+) -> T:
+    """The answer of the first try that has one: a server that is busy or away is asked again, not died of.
+
+    Raises what no waiting mends, and `Stopped` as soon as `stop` is set, in the middle of a try too.
+    """
+    log.debug("waits for temporal", what=what)
+    async with ended_by(stop):
+        pause = first_pause_seconds
+        while not stop.is_set():
+            try:
+                return await ask()
+            except (RPCError, TimeoutError, RuntimeError) as error:
+                if not may_pass(error):
+                    raise
+                log.warning(
+                    "temporal did not answer; asked again", what=what, error=str(error), seconds=pause
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+    raise Stopped
+
+
+@contextlib.asynccontextmanager
+async def ended_by(stop: asyncio.Event, grace_seconds: float = 0.0) -> AsyncIterator[None]:
+    """What still runs in the block `grace_seconds` after `stop` is cancelled. Raises `Stopped` then."""
+
+    async def watch(limit: asyncio.Timeout) -> None:
+        await stop.wait()
+        limit.reschedule(asyncio.get_running_loop().time() + grace_seconds)
+
+    limit = asyncio.timeout(None)
+    try:
+        async with limit:
+            watching = asyncio.create_task(watch(limit))
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise Stopped from None
 
 
 async def while_away(ask: Callable[[], Awaitable[T]]) -> T:

@@ -36,6 +36,9 @@ SANDBOX_SECRETS: Mapping[str, str] = {
 
 LOCK_BEYOND_CALL_SECONDS = 10
 """A payment may wait this long for a free worker between locking its rate and calling the provider."""
+GRACE_BEYOND_CALL_SECONDS = 7
+"""What a worker gets to record the answer of a call that was under way when it was stopped; an activity's own limit has
+the same room for it."""
 
 
 class FileSource(EnvSettingsSource):
@@ -75,7 +78,6 @@ class Settings(BaseSettings):
     )
 
     mode: Literal["sandbox", "live"] = "sandbox"
-    debug: bool = False
     data_dir: Path = Path("var")
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
     database_pool_size: int = Field(8, ge=1, le=500, description="connections a process keeps to PostgreSQL")
@@ -102,6 +104,9 @@ class Settings(BaseSettings):
     )
     workflow_sandbox: bool = Field(False, description="run workflow code sandboxed, as tests do; slower")
     worker_grace_seconds: int = Field(20, ge=0, description="for calls under way when a worker is stopped")
+    api_drain_seconds: float = Field(
+        5.0, ge=0, le=60, description="a stopped API says so at /readyz for this long before it closes"
+    )
 
     stripe_url: str | None = Field(None, description="None: the sandbox; live: https://api.stripe.com")
     stripe_secret_key: SecretStr = SecretStr(SANDBOX_SECRETS["stripe_secret_key"])
@@ -119,7 +124,9 @@ class Settings(BaseSettings):
         5.0, gt=0, description="a process whose machine's clock is further from the database's does not start"
     )
 
-    market_day: date | None = Field(None, description="fix the rates to this published day; None: the newest")
+    market_day: date | None = Field(
+        None, description="sandbox only: rates of this published day; None: of the calendar day"
+    )
     rate_max_age_hours: int = Field(120, ge=1, description="five days bridge Easter; older rates are refused")
     reference_rates_url: str | None = Field(
         "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-hist.zip",
@@ -190,6 +197,11 @@ class Settings(BaseSettings):
             )
         return self
 
+    @property
+    def _shortest_grace(self) -> float:
+        """Below this a stopped worker cuts off calls whose answers it would have recorded."""
+        return self.provider_timeout_seconds + GRACE_BEYOND_CALL_SECONDS
+
     def _refused_in_live(self) -> list[str]:
         known = [
             f"{name} is the public sandbox value"
@@ -197,8 +209,12 @@ class Settings(BaseSettings):
             if getattr(self, name).get_secret_value() == public
         ]
         rules = {
-            "debug is on": self.debug,
+            "log_level is debug": self.log_level == "debug",
+            "market_day is set": self.market_day is not None,
             f"{crash.VARIABLE} is set": crash.VARIABLE in os.environ,
+            f"worker_grace_seconds must be at least {self._shortest_grace:g}": (
+                self.worker_grace_seconds < self._shortest_grace
+            ),
             "webhook_allow_private is on": self.webhook_allow_private,
             "clock_offset_seconds is set": self.clock_offset_seconds != 0,
             "stripe_url must be set and https": not (self.stripe_url or "").startswith("https://"),

@@ -29,7 +29,9 @@ from corridor.runtime.settings import Settings
 READY_WITHIN_SECONDS = 40.0  # the promise is 20 s; a busy machine gets twice that before we call it broken
 STOP_GRACE_SECONDS = 6.0
 TEMPORAL_GRACE_SECONDS = 2.5
-GRACE_HERE = 5  # a worker of this stack ends within ours; what it had sent is found again by its effect key
+# A worker of this stack ends within ours; what it had sent is found again by its effect key.
+GRACE_HERE: Mapping[str, object] = MappingProxyType({"worker_grace_seconds": 5})
+NO_DRAIN: Mapping[str, object] = MappingProxyType({"api_drain_seconds": 0})  # no load balancer is in front
 STRIPE_WEBHOOK_PATH = "/v1/provider_webhooks/stripe"
 
 
@@ -219,7 +221,7 @@ class Stack:
 
     def _programs(self) -> list[Program]:
         settings = self.settings
-        api = self._python("api", ["api"], {}, _answers(f"{settings.api_address}/readyz", only_ok=True))
+        api = self._python("api", ["api"], NO_DRAIN, _answers(f"{settings.api_address}/readyz", only_ok=True))
         codec = self._python("codec", ["api.codec_server"], NO_METRICS, _answers(settings.codec_address))
         workers = [self._worker(number) for number in range(1, settings.workers + 1)]
         programs = [*([self._sandbox()] if self._with_sandbox else []), *workers, codec, api]
@@ -266,7 +268,8 @@ class Stack:
         ready_file = self.settings.data_dir / "run" / f"{name}.ready"
         changes = {
             "ready_file": ready_file,
-            "worker_grace_seconds": GRACE_HERE,
+            # Live settings refuse so short a grace.
+            **(GRACE_HERE if self.settings.mode == "sandbox" else {}),
             # One source tree, so no other build can ever run here; on a shared cluster others may.
             "worker_takes_over": self._own_temporal,
             **self._metrics_ports(number),

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from corridor.runtime import settings as settings_module
 from corridor.runtime.refused import SettingsRefused
 from corridor.runtime.settings import SANDBOX_SECRETS, Settings, load
+from workflows.steps import RECORDING_SECONDS
 
 LIVE = {
     "mode": "live",
@@ -33,7 +35,9 @@ def test_live_mode_refuses_every_public_sandbox_secret(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("debug", True),
+        ("log_level", "debug"),
+        ("market_day", "2026-11-20"),
+        ("worker_grace_seconds", 14),
         ("webhook_allow_private", True),
         ("stripe_url", "http://api.stripe.com"),
         ("liquidity_url", None),
@@ -62,6 +66,13 @@ def test_live_mode_refuses_what_only_a_sandbox_may(name: str, value: object) -> 
 )
 def test_live_mode_takes_plain_text_where_nobody_can_read_it(settings: dict[str, object]) -> None:
     assert load(**{**LIVE, **settings}).mode == "live"
+
+
+def test_the_grace_of_a_live_worker_is_enough_for_a_call_and_its_record() -> None:
+    assert settings_module.GRACE_BEYOND_CALL_SECONDS == RECORDING_SECONDS
+    assert load(**LIVE, worker_grace_seconds=15).worker_grace_seconds == 15
+    with pytest.raises(SettingsRefused, match="worker_grace_seconds must be at least 27"):
+        load(**LIVE, provider_timeout_seconds=20, worker_grace_seconds=26)
 
 
 def test_sandbox_mode_refuses_a_live_key() -> None:
@@ -107,8 +118,11 @@ def test_a_secret_file_everybody_can_read_is_refused(tmp_path: Path, monkeypatch
         load()
 
 
-def test_the_environment_of_a_child_says_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load(**LIVE, market_day="2026-11-20", workers=3, liquidity_providers=("a", "b"))
+@pytest.mark.parametrize("given", [{**LIVE, "liquidity_providers": ("a", "b")}, {"market_day": "2026-11-20"}])
+def test_the_environment_of_a_child_says_the_same_settings(
+    given: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(**given, workers=3)
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings
