@@ -24,8 +24,8 @@ _SECRET_NAMES = re.compile(
 _SECRET_VALUES = re.compile(r"\b(?:[sr]k_(?:test|live)_\w+|whsec_[\w+/=]+|Bearer\s+\S+)", re.IGNORECASE)
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _DIGITS = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
-# One line each at INFO with full addresses, or (asyncpg) values: only their trouble is of interest.
-_QUIET = ("httpx", "httpcore", "asyncio", "asyncpg", "alembic", "uvicorn.access")
+# They log full addresses, values (asyncpg) or whole events of merchants (sse_starlette): only their trouble is told.
+_QUIET = ("httpx", "httpcore", "asyncio", "asyncpg", "alembic", "sse_starlette", "uvicorn.access")
 # Their messages quote values: of the row that a database refused, of the field that did not validate, of a provider.
 _QUOTING = ("sqlalchemy.", "asyncpg.", "sqlite3", "pydantic_core.", "temporalio.exceptions")
 _HARMLESS = (

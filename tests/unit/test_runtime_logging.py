@@ -1,16 +1,19 @@
 """Redaction: what must not reach a log, and what must still be told."""
 
+import asyncio
 import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import structlog
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, literal, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Message
 from temporalio.exceptions import ApplicationError
 
 from corridor.runtime import logging as runtime_logging
@@ -136,3 +139,20 @@ def test_lines_inside_carry_the_ids(lines: Lines) -> None:
     inside, outside = lines()
     assert inside["payment_id"] == "pay_1"
     assert "payment_id" not in outside
+
+
+async def test_events_on_their_way_to_a_merchant_are_not_logged(lines: Lines) -> None:
+    """The library that streams them logs every chunk at DEBUG."""
+
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        yield ServerSentEvent(data="order-7781")
+
+    async def receive() -> Message:
+        return await asyncio.Future[Message]()
+
+    async def send(_: Message) -> None:
+        return None
+
+    logging.getLogger().setLevel(logging.DEBUG)
+    await EventSourceResponse(events())({"type": "http", "method": "GET"}, receive, send)
+    assert "order-7781" not in str(lines())
