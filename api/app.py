@@ -27,6 +27,7 @@ from api.routes import (
     webhook_endpoints,
 )
 from api.schemas.problem import ProblemView
+from corridor.runtime import metrics
 
 ROUTERS: Sequence[APIRouter] = (
     payments.router,
@@ -47,6 +48,8 @@ def create_app(dependencies: ApiDependencies) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for provider in dependencies.registry.names:
+            metrics.provider_webhook_refused(provider, times=0)
         async with app.state.feed.running():
             yield
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import limits
 from api.problems import Problem
 from corridor.domain.ids import Prefix, new_id
+from corridor.runtime import metrics
 
 VERSION = "2026-11-01"
 """The one dated version there is; clients may pin it with `Corridor-Version`."""
@@ -108,4 +109,5 @@ def _tell(scope: Scope, span: trace.Span, status: int, seconds: float) -> None:
     span.set_attributes(
         {"http.request.method": scope["method"], "http.route": template, "http.response.status_code": status}
     )
+    metrics.request_answered(scope["method"], template, status)
     log.info("request", method=scope["method"], route=template, status=status, seconds=round(seconds, 4))

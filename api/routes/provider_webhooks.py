@@ -4,7 +4,6 @@ from datetime import datetime
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from opentelemetry import metrics as otel
 
 from api.dependencies import ApiDependencies, Deps
 from api.problems import Problem
@@ -21,10 +20,6 @@ from corridor.storage.inbox import NewProviderEvent
 router = APIRouter(tags=["provider webhooks"])
 log = structlog.get_logger(__name__)
 
-_refused = otel.get_meter("corridor").create_counter(
-    "corridor.provider.webhooks.refused", description="webhooks whose signature does not verify; alert on any"
-)
-
 
 @router.post(
     "/v1/provider_webhooks/{provider}",
@@ -39,7 +34,7 @@ async def receive_provider_webhook(provider: str, request: Request, deps: Deps) 
     try:
         event = adapter.read_webhook(request.headers, body, now)
     except SignatureInvalid:
-        _refused.add(1, {"provider": adapter.capabilities.provider})
+        metrics.provider_webhook_refused(adapter.capabilities.provider)
         log.warning("provider webhook refused", provider=adapter.capabilities.provider)
         raise Problem("signature_invalid", "the signature does not verify; nothing was stored") from None
     metrics.webhook_received((now - event.created_at).total_seconds(), provider)

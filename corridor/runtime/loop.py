@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
-from opentelemetry import metrics
+
+from corridor.runtime import metrics
 
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
-_failures = metrics.get_meter("corridor").create_counter(
-    "corridor.relay.failures", description="turns of a relay loop that failed and are tried again"
-)
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 30.0
@@ -39,7 +37,7 @@ async def keep_turning(loop: Loop, stop: asyncio.Event) -> None:
         except Exception:  # noqa: BLE001 — whatever it was, it is logged, counted and tried again; no loop may die
             failures += 1
             pause = min(LAST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10))
-            _failures.add(1, {"loop": loop.name})
+            metrics.turn_failed(loop.name)
             _log.exception("relay turn failed", loop=loop.name, failures=failures, retry_in_seconds=pause)
         else:
             failures = 0

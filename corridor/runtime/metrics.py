@@ -5,6 +5,7 @@ Without a meter provider (tests, tools) recording costs next to nothing and goes
 """
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -46,6 +47,37 @@ _webhook_lag = _meter.create_histogram(
 )
 _deliveries = _meter.create_counter(
     "corridor.webhook.deliveries", description="attempts to notify a merchant"
+)
+_webhooks_refused = _meter.create_counter(
+    "corridor.provider.webhooks.refused", description="webhooks whose signature does not verify; alert on any"
+)
+_requests = _meter.create_counter(
+    "corridor.api.requests", description="answers of the API by class of status"
+)
+_failed_turns = _meter.create_counter(
+    "corridor.relay.failures", description="turns of a relay loop that failed and are tried again"
+)
+_inbox = _meter.create_gauge("corridor.inbox.waiting", description="provider webhooks not placed yet")
+_inbox_age = _meter.create_gauge("corridor.inbox.oldest", unit="s", description="age of the oldest of them")
+_inbox_late = _meter.create_gauge(
+    "corridor.inbox.late", unit="s", description="since when one of them should have been looked at"
+)
+_overdue = _meter.create_gauge("corridor.webhook.overdue", description="webhook attempts past their time")
+_overdue_age = _meter.create_gauge(
+    "corridor.webhook.overdue.oldest", unit="s", description="delay of the latest"
+)
+_unplaced = _meter.create_gauge("corridor.events.unplaced", description="events not in the feed yet")
+_unsettled = _meter.create_gauge(
+    "corridor.settlement.overdue", description="captured payments whose settlement did not come in time"
+)
+_unsettled_age = _meter.create_gauge(
+    "corridor.settlement.overdue.oldest", unit="s", description="delay of the latest of them"
+)
+_unbalanced = _meter.create_gauge(
+    "corridor.settlement.unbalanced", description="payouts whose rows do not add up to their control total"
+)
+_watched = _meter.create_gauge(
+    "corridor.watch.last_success.timestamp", unit="s", description="when the gauges above were last true"
 )
 
 
@@ -122,3 +154,55 @@ def history_export_lag(seconds: Callable[[], float | None]) -> None:
 def webhook_delivered(result: str) -> None:
     """One attempt to notify a merchant: `delivered`, `refused` (an HTTP error) or `unreachable`."""
     _deliveries.add(1, {"result": result})
+
+
+def provider_webhook_refused(provider: str, times: int = 1) -> None:
+    """A signature that does not verify. Once with 0 `times` at the start, else the first one is no increase."""
+    _webhooks_refused.add(times, {"provider": provider})
+
+
+def request_answered(method: str, route: str, status: int) -> None:
+    """One answer of the API; `route` is its template, never the path that was asked for."""
+    _requests.add(1, {"method": method, "route": route, "status": f"{status // 100}xx"})
+
+
+def turn_failed(loop: str) -> None:
+    """A turn of a relay loop failed and is tried again."""
+    _failed_turns.add(1, {"loop": loop})
+
+
+def inbox_waiting(count: int, oldest_seconds: float, late_seconds: float) -> None:
+    """Webhooks of providers that are stored and whose meaning is not settled yet; one nobody can place stays for days.
+
+    `late_seconds`: since when the first of them should have been looked at; seconds, while anybody looks.
+    """
+    _inbox.set(count)
+    _inbox_age.set(oldest_seconds)
+    _inbox_late.set(late_seconds)
+
+
+def webhooks_overdue(count: int, oldest_seconds: float) -> None:
+    """Webhooks to merchants whose next attempt should have been made."""
+    _overdue.set(count)
+    _overdue_age.set(oldest_seconds)
+
+
+def events_unplaced(count: int) -> None:
+    """Events that merchants do not see yet."""
+    _unplaced.set(count)
+
+
+def settlements_overdue(count: int, oldest_seconds: float) -> None:
+    """Captured payments that no payout has covered in time, and by how much the first is late."""
+    _unsettled.set(count)
+    _unsettled_age.set(oldest_seconds)
+
+
+def batches_unbalanced(count: int) -> None:
+    """Payouts whose rows do not add up to what the provider says it paid."""
+    _unbalanced.set(count)
+
+
+def watched(at: datetime) -> None:
+    """The queues were counted; a gauge that is not set any more keeps its last value, so this is what tells."""
+    _watched.set(at.timestamp())

@@ -109,6 +109,12 @@ payments = Table(
     Index("ix_payments_payer", "merchant_id", "payer_reference", "created_at"),
     Index("ix_payments_provider_reference", "provider_reference"),
     Index(
+        "ix_payments_settling",
+        "settle_by",
+        sqlite_where=text("status = 'captured'"),
+        postgresql_where=text("status = 'captured'"),
+    ),
+    Index(
         "ix_payments_unstarted",
         "id",
         sqlite_where=text("workflow_started_at IS NULL"),

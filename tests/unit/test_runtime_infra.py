@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,6 +39,7 @@ def test_the_example_environment_names_only_settings_that_exist() -> None:
 # In a process of its own: OpenTelemetry's providers are global and set once.
 RECORD_ONCE = """
 import urllib.request
+from datetime import UTC, datetime
 from corridor.runtime import metrics, settings, telemetry
 loaded = settings.load()
 running = telemetry.start(loaded, "test")
@@ -52,6 +54,16 @@ metrics.compensation_retried("capture")
 metrics.webhook_received(1, "stripe")
 metrics.webhook_delivered("delivered")
 metrics.history_export_lag(lambda: 60.0)
+metrics.provider_down(True, "stripe")
+metrics.provider_webhook_refused("stripe")
+metrics.request_answered("POST", "/v1/payments", 503)
+metrics.turn_failed("inbox")
+metrics.inbox_waiting(1, 60, 60)
+metrics.webhooks_overdue(1, 60)
+metrics.events_unplaced(1)
+metrics.settlements_overdue(1, 60)
+metrics.batches_unbalanced(1)
+metrics.watched(datetime.now(UTC))
 for port in (loaded.metrics_port, loaded.temporal_metrics_port):
     print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
 running.close()
@@ -82,3 +94,37 @@ def test_alerts_ask_for_measurements_that_exist(exposed: str) -> None:
     offered |= {re.sub(r"_(bucket|count|sum)$", "", name) for name in offered}
     assert asked <= offered
     assert {"corridor_payments_total", "corridor_answer_seconds"} <= offered
+
+
+SHOWN = {
+    "corridor_payments_total", "corridor_provider_call_seconds", "corridor_webhook_deliveries_total",
+    "corridor_reviews", "corridor_unknown_outcomes", "corridor_webhook_overdue", "corridor_settlement_overdue",
+    "corridor_inbox_waiting", "corridor_inbox_oldest_seconds",
+}  # fmt: skip
+"""For charts: how much there is of something. Alerts ask how long the first has waited."""
+
+
+def test_what_is_measured_is_alerted_on_or_only_shown(exposed: str) -> None:
+    asked = set(re.findall(r"corridor_\w+", " ".join(rule["expr"] for rule in rules())))
+    offered = set(re.findall(r"^# TYPE (corridor_\w+) (?:counter|gauge|histogram)$", exposed, re.MULTILINE))
+    assert offered - {re.sub(r"_bucket$", "", name) for name in asked} == SHOWN
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((INFRA / "prometheus" / "alerts.yaml").read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_every_alert_says_what_is_the_matter_and_what_to_do() -> None:
+    names = [rule["alert"] for rule in rules()]
+    assert len(names) == len(set(names))
+    for rule in rules():
+        assert rule["annotations"].keys() == {"summary", "action"}, rule["alert"]
+        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+
+
+def test_a_workflow_whose_task_fails_does_not_resolve_its_alert_between_two_tries() -> None:
+    """The server waits up to ten minutes between them, and a scrape or two may be missed."""
+    (failing,) = [rule["expr"] for rule in rules() if rule["alert"] == "WorkflowTaskFailing"]
+    (minutes,) = re.findall(r"\[(\d+)m\]", failing)
+    assert int(minutes) >= 25

@@ -1,21 +1,30 @@
 """What operators are alerted by: the figures a collector reads are those of the rows."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
+from sqlalchemy import Connection, event
 
 from corridor.domain.effect import EffectState
 from corridor.domain.ids import Prefix, new_id
-from corridor.domain.payment import StatusReason
+from corridor.domain.money import Money
+from corridor.domain.payment import Status, StatusReason
+from corridor.domain.settlement import SettlementBatch
 from corridor.runtime import metrics
-from corridor.storage import effects, reviews
-from corridor.storage.database import Database
+from corridor.storage import effects, reviews, settlement, waiting
+from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.tables import effects as effect_table
+from corridor.storage.tables import payments
 from tests.unit import relay_rows as rows
-from workers.relay import watch
 from workers.relay.watch import Watch
+
+GAUGES = (
+    "unknown", "unknown_age", "reviews", "review_age", "inbox", "inbox_age", "inbox_late", "overdue", "overdue_age",
+    "unplaced", "unsettled", "unsettled_age", "unbalanced", "watched",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -23,12 +32,8 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> InMemoryMetricReader:
     """Reads the gauges as an exporter does; the process-wide meter is left alone."""
     found = InMemoryMetricReader()
     meter = MeterProvider([found]).get_meter("test")
-    for module, names in (
-        (metrics, ("_unknown", "_unknown_age", "_reviews", "_review_age")),
-        (watch, ("_inbox", "_inbox_age", "_overdue", "_overdue_age", "_unplaced")),
-    ):
-        for name in names:
-            monkeypatch.setattr(module, name, meter.create_gauge(name.strip("_")))
+    for name in GAUGES:
+        monkeypatch.setattr(metrics, f"_{name}", meter.create_gauge(name))
     return found
 
 
@@ -65,7 +70,9 @@ async def test_an_unknown_outcome_and_a_review_are_shown_with_their_age(
     await looking.turn()
     assert read(reader) == {
         "unknown": 1, "unknown_age": 90.0, "reviews": 1, "review_age": 90.0,
-        "inbox": 1, "inbox_age": 90.0, "overdue": 0, "overdue_age": 0.0, "unplaced": 1,
+        "inbox": 1, "inbox_age": 90.0, "inbox_late": 90.0, "overdue": 0, "overdue_age": 0.0, "unplaced": 1,
+        "unsettled": 0, "unsettled_age": 0.0, "unbalanced": 0,
+        "watched": (rows.NOW + timedelta(seconds=90)).timestamp(),
     }  # fmt: skip
     await database.write(
         lambda connection: connection.execute(
@@ -76,3 +83,70 @@ async def test_an_unknown_outcome_and_a_review_are_shown_with_their_age(
     await looking.turn()
     seen = read(reader)
     assert (seen["unknown"], seen["unknown_age"]) == (0, 0.0), "a resolved outcome is reported as gone"
+
+
+async def test_captured_money_that_is_not_paid_out_in_time_is_shown_and_so_is_a_payout_that_does_not_add_up(
+    database: Database, reader: InMemoryMetricReader
+) -> None:
+    merchant = await database.write(rows.merchant)
+    late, early, paid = [
+        await database.write(rows.captured, await database.write(rows.payment, merchant)) for _ in range(3)
+    ]
+    due = {late.id: rows.NOW, early.id: rows.NOW + timedelta(days=1), paid.id: rows.NOW}
+
+    def set_up(connection: Connection) -> None:
+        for payment_id, settle_by in due.items():
+            connection.execute(
+                payments.update().where(payments.c.id == payment_id).values(settle_by=settle_by)
+            )
+        connection.execute(payments.update().where(payments.c.id == paid.id).values(status=Status.SETTLED))
+        batch = SettlementBatch(
+            batch_id="po_1", status="paid", total=Money(100, "EUR"), arrives_at=rows.NOW, created_at=rows.NOW
+        )
+        settlement.know_batch(connection, "stripe", batch)
+        assert not settlement.close(connection, "stripe", "po_1", rows.NOW), "no row of it was imported"
+
+    await database.write(set_up)
+    await Watch(database, lambda: rows.NOW + timedelta(hours=1)).turn()
+    seen = read(reader)
+    assert (seen["unsettled"], seen["unsettled_age"], seen["unbalanced"]) == (1, 3600.0, 1)
+
+
+async def test_a_database_that_cannot_be_asked_leaves_the_time_of_the_last_success(
+    database: Database, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = rows.NOW
+    looking = Watch(database, lambda: at)
+    await looking.turn()
+    at = rows.LATER
+
+    async def down(*_: object) -> None:
+        raise DatabaseUnavailable("ConnectionRefusedError")
+
+    monkeypatch.setattr(database, "read", down)
+    with pytest.raises(DatabaseUnavailable):
+        await looking.turn()
+    assert read(reader)["watched"] == rows.NOW.timestamp()
+
+
+async def test_counting_the_overdue_reads_an_index_of_them_alone(sqlite_database: str) -> None:
+    database = Database(sqlite_database)
+    plans: list[str] = []
+
+    def look(connection: Connection) -> None:
+        @event.listens_for(connection, "before_execute", retval=False)
+        def _(_: Connection, statement: Any, *__: object) -> None:
+            if "payments" in str(statement) and "settle_by" in str(statement):
+                plans.append(
+                    str(statement.compile(connection.engine, compile_kwargs={"literal_binds": True}))
+                )
+
+        waiting.look(connection, rows.NOW)
+        (query,) = plans
+        plans[:] = [str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+
+    try:
+        await database.read(look)
+    finally:
+        await database.close()
+    assert "ix_payments_settling" in str(plans)

@@ -3,20 +3,9 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from opentelemetry import metrics as telemetry
-
 from corridor.runtime import metrics
 from corridor.storage import waiting
 from corridor.storage.database import Database
-
-_meter = telemetry.get_meter("corridor")
-_inbox = _meter.create_gauge("corridor.inbox.waiting", description="provider webhooks not placed yet")
-_inbox_age = _meter.create_gauge("corridor.inbox.oldest", unit="s", description="age of the oldest of them")
-_overdue = _meter.create_gauge("corridor.webhook.overdue", description="webhook attempts past their time")
-_overdue_age = _meter.create_gauge(
-    "corridor.webhook.overdue.oldest", unit="s", description="delay of the latest"
-)
-_unplaced = _meter.create_gauge("corridor.events.unplaced", description="events not in the feed yet")
 
 
 class Watch:
@@ -36,9 +25,14 @@ class Watch:
             queue = seen.unknown_outcomes.get(provider, waiting.Queue(0, None))
             metrics.unknown_outcomes(queue.count, queue.oldest_seconds(now), provider)
         metrics.reviews_waiting(seen.reviews.count, seen.reviews.oldest_seconds(now))
-        _inbox.set(seen.provider_events.count)
-        _inbox_age.set(seen.provider_events.oldest_seconds(now))
-        _overdue.set(seen.overdue_deliveries.count)
-        _overdue_age.set(seen.overdue_deliveries.oldest_seconds(now))
-        _unplaced.set(seen.unplaced_events)
+        metrics.inbox_waiting(
+            seen.provider_events.count,
+            seen.provider_events.oldest_seconds(now),
+            seen.late_provider_events.oldest_seconds(now),
+        )
+        metrics.webhooks_overdue(seen.overdue_deliveries.count, seen.overdue_deliveries.oldest_seconds(now))
+        metrics.events_unplaced(seen.unplaced_events)
+        metrics.settlements_overdue(seen.unsettled.count, seen.unsettled.oldest_seconds(now))
+        metrics.batches_unbalanced(seen.unbalanced_batches)
+        metrics.watched(now)
         return 0
