@@ -20,6 +20,9 @@ from corridor.runtime.settings import Settings
 from workflows import names
 from workflows.messages import SettlementStart
 
+SHORTEST_CATCHUP = timedelta(minutes=10)
+"""Temporal knows none below ten seconds, and demo and tests import every second."""
+
 
 async def ensure(client: Client, providers: Iterable[str], settings: Settings) -> None:
     """Create each schedule, or bring it to the current settings; any number of workers may do this at once."""
@@ -48,7 +51,11 @@ async def _create(client: Client, schedule_id: str, schedule: Schedule) -> bool:
 
 
 def settlement(provider: str, every: timedelta) -> Schedule:
-    """Overlap SKIP keeps an import single; its steps are idempotent all the same."""
+    """Overlap SKIP keeps an import single; its steps are idempotent all the same.
+
+    What an outage made Temporal miss is caught up with however long it was away, up to the turn that comes by itself:
+    a day's import must not fall out because the server was down at midnight.
+    """
     return Schedule(
         action=ScheduleActionStartWorkflow(
             names.SETTLEMENT,
@@ -58,7 +65,7 @@ def settlement(provider: str, every: timedelta) -> Schedule:
             static_summary=f"settlement import from {provider}",
         ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=10)),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=max(every, SHORTEST_CATCHUP)),
     )
 
 
