@@ -76,13 +76,16 @@ def _add_fault_routes(router: APIRouter, stripe: StripeSandbox) -> None:
 
     @router.get("/faults/fired")
     async def fired_faults() -> Document:
-        """How often each fault really fired at the fake Stripe, by kind and operation."""
+        """How often each fault really fired at the fake Stripe, by kind and operation, and with which status."""
         sql = "SELECT kind, operation, cause, COUNT(*) AS count FROM fired_faults GROUP BY kind, operation, cause"
         rows = await stripe.books.run(lambda connection: [dict(row) for row in connection.execute(sql)])
         by_kind: dict[str, int] = {}
+        by_status: dict[str, int] = {}
         for row in rows:
             by_kind[row["kind"]] = by_kind.get(row["kind"], 0) + row["count"]
-        return {"by_kind": by_kind, "detail": rows}
+            if status := row["cause"].partition(" ")[2]:
+                by_status[status] = by_status.get(status, 0) + row["count"]
+        return {"by_kind": by_kind, "by_status": by_status, "detail": rows}
 
     @router.get("/tokens")
     async def tokens() -> Document:
@@ -158,3 +161,15 @@ def _add_book_routes(router: APIRouter, stripe: StripeSandbox) -> None:
         counts = await stripe.books.run(lambda c: {row["state"]: row["count"] for row in c.execute(states)})
         latest = await stripe.books.run(lambda c: [dict(row) for row in c.execute(failing)])
         return {"endpoint": stripe.endpoint.url, "states": counts, "failing": latest}
+
+    @router.get("/webhooks/delivered")
+    async def delivered(
+        after: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> Document:
+        """Deliveries that the receiver answered with 2xx, and when, in pages."""
+        page = (
+            "SELECT sequence, event_id, due_ms AS at_ms FROM deliveries"
+            " WHERE state = 'delivered' AND sequence > ? ORDER BY sequence LIMIT ?"
+        )
+        found = await stripe.books.run(lambda c: [dict(row) for row in c.execute(page, (after, limit))])
+        return {"data": found, "next_after": found[-1]["sequence"] if found else after}

@@ -135,6 +135,12 @@ def test_fired_faults_are_counted_by_kind(stand: Stand) -> None:
     assert stand.control("GET", "/faults/fired")["by_kind"]["latency"] == before + 1
 
 
+def test_fired_refusals_are_counted_by_their_status(stand: Stand) -> None:
+    before = stand.control("GET", "/faults/fired")["by_status"].get("429", 0)
+    assert stand.pay("pm_card_visa_sandbox_rateLimited").status_code == 429
+    assert stand.control("GET", "/faults/fired")["by_status"]["429"] == before + 1
+
+
 def test_movements_can_be_neither_changed_nor_deleted(tmp_path: Path) -> None:
     with EmbeddedSandbox(SandboxConfig(port=0, data_dir=tmp_path)) as sandbox:
         stand = Stand(sandbox)

@@ -104,6 +104,20 @@ def test_refused_delivery_is_repeated_with_the_same_bytes(stand: Stand, receiver
     assert len({body for _, body in receiver.received if intent.encode() in body}) == 1
 
 
+def test_what_the_receiver_took_is_listed_and_what_it_refused_is_not_yet(
+    stand: Stand, receiver: Receiver
+) -> None:
+    receiver.refuse = 1
+    intent = stand.post("/payment_intents", {"amount": 1099, "currency": "eur"}).json()["id"]
+    receiver.wait_for(intent, 2)
+    (event_id,) = {json.loads(body)["id"] for _, body in receiver.received if intent.encode() in body}
+    deadline = time.monotonic() + 20
+    while event_id not in (listed := _delivered(stand)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert listed.count(event_id) == 1
+    assert len(set(listed)) == len(listed)
+
+
 def test_webhook_can_arrive_before_the_answer(stand: Stand, receiver: Receiver) -> None:
     intent = stand.pay("pm_card_visa_sandbox_webhookFirst").json()["id"]
     assert len(receiver.types(intent)) == 3
@@ -159,3 +173,13 @@ def _config(data_dir: Path, url: str) -> SandboxConfig:
 def _about(event: dict[str, Any]) -> str:
     thing = event["data"]["object"]
     return str(thing.get("payment_intent") or thing["id"])
+
+
+def _delivered(stand: Stand) -> list[str]:
+    """Ids of events, read in pages of two."""
+    found: list[str] = []
+    after = 0
+    while page := (answer := stand.control("GET", f"/webhooks/delivered?after={after}&limit=2"))["data"]:
+        found += [row["event_id"] for row in page]
+        after = answer["next_after"]
+    return found

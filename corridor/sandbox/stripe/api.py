@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from corridor.sandbox.fault_answers import Misfortune, garbled
-from corridor.sandbox.faults import FaultKind, Occasion
+from corridor.sandbox.faults import Fault, FaultKind, Occasion
 from corridor.sandbox.stripe import idempotency, lists
 from corridor.sandbox.stripe.errors import (
     Answer,
@@ -218,12 +218,19 @@ class StripeApi:
     async def _record(self, call: Call, bad_luck: Misfortune) -> None:
         """Every fired fault is written down first: a fault that cannot be counted proves nothing."""
         rows = [
-            (self.stripe.clock.milliseconds(), call.operation.name, fault.kind, _fault_subject(call), cause)
+            (self.stripe.clock.milliseconds(), call.operation.name, fault.kind, _fault_subject(call),
+             told(cause, fault))
             for cause, fault in bad_luck.faults
-        ]
+        ]  # fmt: skip
         if rows:
             sql = "INSERT INTO fired_faults (at_ms, operation, kind, subject, cause) VALUES (?, ?, ?, ?, ?)"
             await self.stripe.books.run(lambda connection: connection.executemany(sql, rows).rowcount)
+
+
+def told(cause: str, fault: Fault) -> str:
+    """A rule's id or `token`, and after a space the status that was answered where the fault is one."""
+    is_status = fault.kind in (FaultKind.STATUS, FaultKind.FRONT_STATUS)
+    return f"{cause} {fault.status}" if is_status else cause
 
 
 def respond(answer: Answer, request_id: str) -> Response:
