@@ -11,7 +11,7 @@ from api.cli.audit.proofs import Proof, proof
 from api.cli.demo import proofs as shop_proofs
 from api.cli.demo.shop import Json, Sent, Shop, repeat_all
 from corridor.runtime.replay import Replayed
-from tests.chaos import leaks
+from tests.chaos import leaks, liveness
 from tests.chaos.arrivals import SUBSCRIBERS
 from tests.chaos.clerk import Clerk
 from tests.chaos.desk import acts_are_on_record
@@ -48,6 +48,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
     """Send every request once more, read both sides, replay every history, and prove."""
     await run.watch.last_look()
     sent = await repeat_all([*run.stand.shops.values(), *run.stand.operators])
+    await liveness.until_sealed(run.stand.database)
     evidence = await gather(run.stand.database, run.stand.sandbox)
     histories = await temporal.replay_all(run.stand)
     names = {run.stand.keys.merchants[name]: name for name in SUBSCRIBERS}
@@ -56,7 +57,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
     found = (
         proofs.postings_balance(ledger),
         proofs.balances_are_folds(ledger),
-        proofs.seal_is_unbroken(ledger),
+        proofs.seal_is_unbroken(ledger, is_at_rest=True),
         proofs.clearing_is_explained(ledger, evidence.refunds),
         proofs.books_agree(evidence.movements, evidence.effects, evidence.postings),
         proofs.fees_and_payouts_agree(evidence.movements, evidence.postings, evidence.batches),

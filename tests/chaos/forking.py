@@ -19,6 +19,11 @@ from corridor.runtime.build import SOURCE
 from corridor.runtime.process import Program, Running, die_with_parent, launch
 
 LOOK_SECONDS = 0.02
+STARTS = (
+    "API and workers are forked from a process that has imported their code, so a killed one is back sooner than by"
+    " its own imports; Temporal and PostgreSQL start as usual"
+)
+"""For the record of a run."""
 
 _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(

@@ -8,9 +8,12 @@ from typing import Protocol
 
 import httpx
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import DBAPIError
 
 from corridor.domain.payment import RefundStatus, Status
-from corridor.storage.database import Database
+from corridor.ledger.seal import SETTLING
+from corridor.storage.database import Database, DatabaseUnavailable
+from corridor.storage.ledger_tables import ledger_seals, postings
 from corridor.storage.tables import (
     event_positions,
     payments,
@@ -23,10 +26,12 @@ from corridor.storage.tables import (
 )
 
 LOOK_SECONDS = 0.5
-PAY_OUT_SECONDS = 10.0
+PAY_OUT_SECONDS = 5.0
 PATIENCE_SECONDS = 150.0
 HELD_SECONDS = 14.0
 MOST_CLOSING_ROUNDS = 3
+SEALED_WITHIN_SECONDS = SETTLING.total_seconds() + 25.0
+"""A posting settles first, and a sealer that found nothing rests ten seconds."""
 OWNED = "with a person"
 _OPEN = [status.value for status in Status if not status.is_terminal]
 _OPEN_REFUNDS = [RefundStatus.PROCESSING.value, RefundStatus.REQUIRES_REVIEW.value]
@@ -63,19 +68,39 @@ class Recovery:
     waited for the provider to pay out. `ended`: until it was terminal.
     """
 
+    open_then: Mapping[str, str]
+    """What each was when the last fault was lifted, by payment."""
     decided: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     left: Mapping[str, str] = field(default_factory=dict)
     quiet_after_seconds: float = 0.0
 
-    def note(self, open_then: Iterable[str], now: Mapping[str, str], seconds: float) -> None:
+    def __post_init__(self) -> None:
+        self.note(self.open_then, 0.0)
+
+    def note(self, now: Mapping[str, str], seconds: float) -> None:
         """What a look at the open payments says of those that were open when the faults ended."""
-        for payment_id in open_then:
+        for payment_id in self.open_then:
             status = now.get(payment_id)
-            if status in (None, OWNED, Status.CAPTURED):
+            if status is None or _is_for_others(status):
                 self.decided.setdefault(payment_id, round(seconds, 2))
             if status is None:
                 self.ended.setdefault(payment_id, round(seconds, 2))
+
+    @property
+    def waited_for_us(self) -> list[str]:
+        """Payments for which something of ours had to recover when the faults ended."""
+        return [payment_id for payment_id, status in self.open_then.items() if not _is_for_others(status)]
+
+    @property
+    def recovered(self) -> dict[str, float]:
+        """`decided` of those that waited for us."""
+        return {it: self.decided[it] for it in self.waited_for_us if it in self.decided}
+
+
+def _is_for_others(status: str) -> bool:
+    """A person decides it, or the provider has yet to pay it out."""
+    return status in (OWNED, Status.CAPTURED)
 
 
 def percentile(seconds: Iterable[float], percent: int) -> float:
@@ -84,44 +109,66 @@ def percentile(seconds: Iterable[float], percent: int) -> float:
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
 
 
+async def from_now_on(database: Database) -> Recovery:
+    """The payments that are open at this moment, as soon as the database can say: it may be coming up itself."""
+    while (now := await _open_now(database)) is None:
+        await asyncio.sleep(LOOK_SECONDS)
+    return Recovery(now)
+
+
+async def follow(database: Database, found: Recovery, ended_at: float) -> None:
+    """Until canceled: note what ends while processes that the last faults had struck are still coming up."""
+    while True:
+        if (now := await _open_now(database)) is not None:
+            found.note(now, time.monotonic() - ended_at)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def until_sealed(database: Database) -> None:
+    """When nothing is posted any more: wait until every posting is in the chain, or should have been long since."""
+    deadline = time.monotonic() + SEALED_WITHIN_SECONDS
+    while await database.read(_unsealed) and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_SECONDS)
+
+
 async def until_quiet(
     database: Database,
     sandbox: httpx.AsyncClient,
+    found: Recovery,
     ended_at: float,
-    shops: "Shops",
+    people: "People",
     say: Callable[[str], None],
-) -> Recovery:
+) -> None:
     """Wait until nothing moves, or nothing has changed for long: the audit then names what is stuck.
 
     `ended_at` is the monotonic moment at which the last fault was lifted. The provider is asked to pay out now and
-    then, so that nobody waits for its calendar.
+    then, so that nobody waits for its calendar. What was seen is noted in `found`.
     """
-    found, open_then, before, changed_at, paid_at = Recovery(), None, None, time.monotonic(), 0.0
+    before, changed_at, paid_at = None, time.monotonic(), 0.0
     rounds_left = MOST_CLOSING_ROUNDS
     while True:
         now = time.monotonic()
         if now - paid_at > PAY_OUT_SECONDS:
-            (await sandbox.post("/control/settle")).raise_for_status()
+            await people.pay_out()
             paid_at = now
         moving = await look(database, sandbox)
-        open_then = open_then or tuple(moving.payments)
-        found.note(open_then, moving.payments, now - ended_at)
+        found.note(moving.payments, now - ended_at)
         say(f"liveness {now - ended_at:.0f} s: {moving}")
         # A webhook whose scheduled minute comes is no sign that the others move.
         unscheduled = replace(moving, scheduled=0)
         before, changed_at = unscheduled, (changed_at if unscheduled == before else now)
         is_held = Status.CAPTURED in moving.payments.values() and now - changed_at > HELD_SECONDS
-        if shops.are_done and is_held and rounds_left:
+        if people.are_done and is_held and rounds_left:
             changed_at, rounds_left = now, rounds_left - 1
-            shops.close_the_day()
-        if (moving.is_nothing and shops.are_done) or now - changed_at > PATIENCE_SECONDS:
+            people.close_the_day()
+        if (moving.is_nothing and people.are_done) or now - changed_at > PATIENCE_SECONDS:
             found.quiet_after_seconds, found.left = now - ended_at, moving.payments
-            return found
+            return
         await asyncio.sleep(LOOK_SECONDS)
 
 
-class Shops(Protocol):
-    """What the wait asks of those who place orders."""
+class People(Protocol):
+    """What the wait asks of those who place orders, and of those who are paid for them."""
 
     @property
     def are_done(self) -> bool:
@@ -130,6 +177,10 @@ class Shops(Protocol):
 
     def close_the_day(self) -> None:
         """Place orders large enough that the provider pays out what it holds back for refunds."""
+        ...
+
+    async def pay_out(self) -> None:
+        """Let the provider pay out what it collected, and have it imported at once."""
         ...
 
 
@@ -148,23 +199,39 @@ def _count(connection: Connection, paid_out: int, provider_webhooks: int) -> Mov
         query = select(func.count()).select_from(table).where(*where)  # type: ignore[arg-type]
         return int(connection.execute(query).scalar_one())
 
-    owned = set(connection.execute(select(reviews.c.object_id).where(reviews.c.status == "open")).scalars())
-    open_payments = connection.execute(
-        select(payments.c.id, payments.c.status).where(payments.c.status.in_(_OPEN))
-    )
     pending = webhook_deliveries.c.status == "pending"
     scheduled = count(webhook_deliveries, pending, webhook_deliveries.c.attempts >= 2)
     imported = count(settlement_batches, settlement_batches.c.state == "imported")
     staged = count(settlement_lines, settlement_lines.c.state.in_(("staged", "signaled")))
     unplaced = count(unpositioned_events) + count(event_positions, event_positions.c.dispatched_at.is_(None))
     return Moving(
-        payments={
-            row.id: OWNED if row.id in owned and row.status == Status.REQUIRES_REVIEW else row.status
-            for row in open_payments
-        },
+        payments=_open_payments(connection),
         refunds=count(refunds, refunds.c.status.in_(_OPEN_REFUNDS)),
         webhooks=count(webhook_deliveries, pending) - scheduled + unplaced,
         scheduled=scheduled,
         payouts=max(0, paid_out - imported) + staged,
         provider_webhooks=provider_webhooks,
     )
+
+
+async def _open_now(database: Database) -> Mapping[str, str] | None:
+    """Open payments and what each is; None while the database is down."""
+    try:
+        return await database.read(_open_payments)
+    except (DatabaseUnavailable, DBAPIError, OSError):
+        return None
+
+
+def _open_payments(connection: Connection) -> dict[str, str]:
+    owned = set(connection.execute(select(reviews.c.object_id).where(reviews.c.status == "open")).scalars())
+    rows = connection.execute(select(payments.c.id, payments.c.status).where(payments.c.status.in_(_OPEN)))
+    return {
+        row.id: OWNED if row.id in owned and row.status == Status.REQUIRES_REVIEW else row.status
+        for row in rows
+    }
+
+
+def _unsealed(connection: Connection) -> int:
+    sealed = select(postings.c.id).outerjoin(ledger_seals, ledger_seals.c.posting_id == postings.c.id)
+    left = sealed.where(ledger_seals.c.posting_id.is_(None)).subquery()
+    return int(connection.execute(select(func.count()).select_from(left)).scalar_one())

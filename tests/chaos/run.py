@@ -9,7 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from temporalio.client import ScheduleOverlapPolicy
+from temporalio.service import RPCError
+
 from corridor.domain.payment import Status
+from corridor.runtime import client as temporal_client
 from tests.chaos import arrivals, audit, autopsy, leaks, liveness, pressure
 from tests.chaos.audit import Run
 from tests.chaos.clerk import Clerk
@@ -22,8 +26,10 @@ from tests.chaos.record import Record
 from tests.chaos.shopping import Street, tell
 from tests.chaos.stand import Stand
 from tests.chaos.watch import Watch
+from workflows import names
 
 Say = Callable[[str], None]
+PROVIDER = "stripe"
 SHOW_SECONDS = 5.0
 LATE_SECONDS = 30.0
 """What took longer than this to recover is looked into, whatever the run is held to."""
@@ -61,7 +67,7 @@ async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Recor
         plan=plan, begun=begun, proofs=proofs, evidence=evidence, journal=journal, recovery=recovery,
         by_provider=by_provider, on_the_wire=stand.network.fired(), answers=answers.by_status,
         pressure=pressure.told(plan, answers, street.orders, ended), decisions=clerk.decided,
-        skipped=stand.skipped(), load=os.getloadavg()[2], seconds=seconds,
+        skipped=stand.skipped(), storage=stand.disk.about, load=os.getloadavg()[2], seconds=seconds,
     )  # fmt: skip
 
 
@@ -80,26 +86,33 @@ async def _safety(plan: Plan, performer: Performer, orders: asyncio.TaskGroup, s
 
 
 async def _liveness(performer: Performer, orders: asyncio.TaskGroup, say: Say) -> liveness.Recovery:
-    """Lift every fault, place the closing orders, and wait until nothing moves; the operator's work counts into it."""
+    """Lift every fault, place the closing orders, and wait until nothing moves.
+
+    The time counts from the last fault: what is down then, and what the operator does, count into it.
+    """
     stand = performer.stand
     say("faults off")
-    await stand.heal()
+    stand.lift()
     ended_at = time.monotonic()
-    shops = ClosingShops(performer.street, orders)
-    shops.close_the_day()
+    found = await liveness.from_now_on(stand.database)
+    async with _beside(liveness.follow(stand.database, found, ended_at)):
+        await stand.until_up()
+    closing = Closing(performer, orders)
+    closing.close_the_day()
     async with asyncio.TaskGroup() as group:
-        quiet = group.create_task(
-            liveness.until_quiet(stand.database, stand.sandbox, ended_at, shops, _seldom(say))
+        group.create_task(
+            liveness.until_quiet(stand.database, stand.sandbox, found, ended_at, closing, _seldom(say))
         )
         group.create_task(performer.as_an_operator())
-    return quiet.result()
+    return found
 
 
-class ClosingShops:
-    """The shops after the faults: they place what the provider needs in order to pay out, and nothing else."""
+class Closing:
+    """Everybody after the faults: shops place what the provider needs in order to pay out, and it pays out."""
 
-    def __init__(self, street: Street, orders: asyncio.TaskGroup) -> None:
-        self._street, self._orders = street, orders
+    def __init__(self, performer: Performer, orders: asyncio.TaskGroup) -> None:
+        self._stand, self._street, self._journal = performer.stand, performer.street, performer.journal
+        self._orders = orders
         self._rounds = itertools.count(1)
 
     @property
@@ -110,6 +123,16 @@ class ClosingShops:
         for arrival in arrivals.closing_orders(next(self._rounds)):
             self._street.expect(arrival)
             self._orders.create_task(tell(self._street, arrival))
+
+    async def pay_out(self) -> None:
+        """The import follows at once: its schedule is triggered, as an operator does it in Temporal's UI."""
+        (await self._stand.sandbox.post("/control/settle")).raise_for_status()
+        try:
+            client = await temporal_client.connect(self._stand.settings)
+            schedule = client.get_schedule_handle(names.settlement_workflow_id(PROVIDER))
+            await schedule.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
+        except (RPCError, RuntimeError) as error:
+            self._journal.note("import", PROVIDER, f"not triggered, it comes at its interval: {error}")
 
 
 async def _show(plan: Plan, street: Street, journal: Journal, say: Say) -> None:

@@ -161,10 +161,13 @@ class Stand:
         async with httpx.AsyncClient(base_url=receiver, timeout=REQUEST_SECONDS, trust_env=False) as way:
             await installation.register_endpoints([self.shops[name] for name in SUBSCRIBERS], way)
 
-    async def heal(self) -> None:
-        """Lift every fault. What is down is coming up by itself; nothing is restarted for this."""
+    def lift(self) -> None:
+        """The last fault of ours is over: the disk has room again, and every edge passes everything."""
         self.disk.clear()
         self.network.clear()
+
+    async def until_up(self) -> None:
+        """What is down is coming up by itself, nothing is restarted; then the provider too misbehaves no more."""
         await asyncio.to_thread(
             self.stack.wait_ready, "temporal", "sandbox", timeout_seconds=HEALS_WITHIN_SECONDS
         )

@@ -65,6 +65,13 @@ def test_accounts_that_do_not_sum_to_zero_contradict_the_balances() -> None:
     assert_contradicted(proofs.balances_are_folds(replace(SOUND, totals_minor={"JPY": 5})), "JPY", "5")
 
 
+def test_a_posting_outside_the_chain_is_named_once_nothing_is_posted_any_more() -> None:
+    waiting = replace(SOUND, postings=4, unsealed=1, oldest_unsealed_at="2026-11-20T12:00:00+00:00")
+    assert proofs.seal_is_unbroken(waiting).holds, "the newest wait a moment to be sealed"
+    assert proofs.seal_is_unbroken(SOUND, is_at_rest=True).holds
+    assert_contradicted(proofs.seal_is_unbroken(waiting, is_at_rest=True), "1 postings", "2026-11-20")
+
+
 REFUND = Returned("rfd_1", "pay_1", "succeeded", 3, eur(600), is_reported=False)
 
 

@@ -52,9 +52,21 @@ def balances_are_folds(ledger: Report) -> Proof:
     return proof("balances equal the fold of their entries", ledger.accounts, "accounts", [*faults, *off])
 
 
-def seal_is_unbroken(ledger: Report) -> Proof:
-    faults = [str(fault) for fault in ledger.faults if fault.kind in _ABOUT_SEALS]
-    return proof("the hash chain over the postings is unbroken", ledger.seals, "seals", faults)
+def seal_is_unbroken(ledger: Report, *, is_at_rest: bool = False) -> Proof:
+    """`is_at_rest`: nothing was posted for so long that the sealer must have come by, and none may be left over.
+
+    The ledger's own proof counts what lies near the newest posting as waiting, however long it has lain there.
+    """
+    against = [str(fault) for fault in ledger.faults if fault.kind in _ABOUT_SEALS]
+    claim = "the hash chain over the postings is unbroken"
+    if is_at_rest:
+        claim += ", and every posting is in it"
+        against += (
+            [f"{ledger.unsealed} postings are in no seal, the oldest of {ledger.oldest_unsealed_at}"]
+            if ledger.unsealed
+            else []
+        )
+    return proof(claim, ledger.seals, "seals", against)
 
 
 def clearing_is_explained(ledger: Report, refunds: Sequence[Returned]) -> Proof:

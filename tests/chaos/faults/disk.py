@@ -46,6 +46,13 @@ class Disk:
         if self.is_ours:
             self._size(f"{ROOM_MB}m")
 
+    @property
+    def about(self) -> str:
+        """For the record of a run."""
+        if self.is_ours:
+            return "all data directories, databases included, on a tmpfs: in memory, so a flush to disk costs nothing"
+        return "all data directories, databases included, on this machine's directory for temporary files"
+
     def skipped(self) -> list[str]:
         return [] if self.is_ours else [f"full disk: {self._refused}"]
 

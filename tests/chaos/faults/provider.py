@@ -33,11 +33,12 @@ async def clear(sandbox: httpx.AsyncClient, sellers: Iterable[str]) -> None:
 
 
 async def fired(sandbox: httpx.AsyncClient) -> dict[str, int]:
-    """How often each kind of fault really met a call, by the sandbox's own record."""
+    """How often each kind of fault really met a call, by the sandbox's own record; refusals by their status."""
     answer = await sandbox.get("/control/faults/fired")
     answer.raise_for_status()
     found: dict[str, int] = answer.json()["by_kind"]
-    return found
+    found.pop("status", None)
+    return found | {f"status {status}": count for status, count in answer.json()["by_status"].items()}
 
 
 async def _done(sandbox: httpx.AsyncClient, method: str, path: str, body: Mapping[str, object]) -> bool:
