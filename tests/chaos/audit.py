@@ -1,15 +1,17 @@
 """The judgement at the end: every invariant, with the provider's own books as the oracle."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from api.cli.audit import promises, proofs, rates
-from api.cli.audit.evidence import Evidence, Received, gather
+from api.cli.audit.evidence import Evidence, Ordered, Received
+from api.cli.audit.gathering import gather
 from api.cli.audit.proofs import Proof, proof
 from api.cli.demo import proofs as shop_proofs
 from api.cli.demo.shop import Json, Sent, Shop, repeat_all
+from corridor.domain.money import Money
 from corridor.runtime.replay import Replayed
 from tests.chaos import leaks, liveness
 from tests.chaos.arrivals import SUBSCRIBERS
@@ -66,6 +68,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         ),
         promises.failures_are_proven(evidence.payments, evidence.effects, evidence.judged),
         promises.steps_are_declared(evidence.events),
+        promises.rows_say_what_was_told_last(evidence.payments, evidence.refunds, evidence.events),
         rates.conversions_are_as_locked(evidence, clocks_right_since(run.journal)),
         promises.decisions_are_on_record(
             decisions(run.stand.operators),
@@ -77,6 +80,12 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         acts_are_on_record(run.stand.desk.given, evidence.acts, run.watch.returns),
         proofs.nothing_is_left_open(evidence.payments, evidence.refunds),
         *_answers(run.street, held_to(sent, run.watch), evidence),
+        promises.commands_are_reflected(
+            ordered(run.street.shops.values()), evidence.payments, with_a_person(run.watch)
+        ),
+        promises.provider_webhooks_are_kept(
+            evidence.taken, evidence.inbox, [(it.copied_at, it.released_at) for it in run.watch.returns]
+        ),
         proofs.events_have_no_gap(evidence.events, _sequences(evidence)),
         proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
         promises.events_keep_their_names(evidence.received, evidence.events),
@@ -113,6 +122,24 @@ def decisions_sent(operators: Sequence[Shop]) -> set[tuple[str, str | None]]:
     """Review and decision of each click, whatever became of it."""
     clicks = (it for operator in operators for it in operator.sent.values() if it.path.endswith(":decide"))
     return {(it.path.split("/")[-1].partition(":")[0], json.loads(it.body)["decision"]) for it in clicks}
+
+
+def ordered(shops: Iterable[Shop]) -> list[Ordered]:
+    """Captures and cancels as they were sent, each with all its answers."""
+    sent = (it for shop in shops for it in shop.sent.values() if it.path.endswith((":capture", ":cancel")))
+    return [_ordered(it) for it in sent]
+
+
+def _ordered(sent: Sent) -> Ordered:
+    payment_id, _, command = sent.path.rpartition("/")[2].partition(":")
+    told = [answer.document["amount_captured"] for answer in sent.answers if answer.status == 200]
+    captured = Money(told[0]["minor"], told[0]["currency"]) if told else None
+    statuses = frozenset(answer.status for answer in sent.answers)
+    return Ordered(payment_id, command, sent.key, statuses, captured)
+
+
+def with_a_person(watch: Watch) -> set[str]:
+    return {name for back in watch.returns for name in back.with_a_person}
 
 
 def held_to(sent: Sequence[Sent], watch: Watch) -> list[Sent]:

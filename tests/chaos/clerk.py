@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from api.cli.audit.evidence import movement
+from api.cli.audit.gathering import movement
 from api.cli.demo.shop import Answer, NoAnswer, Shop
 from tests.chaos.arrivals import Story
 from tests.chaos.shopping import Order, Surprise

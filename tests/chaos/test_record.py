@@ -21,7 +21,7 @@ from tests.chaos.record import Record
 NOTHING = Evidence(
     ledger=Report(), postings=(), effects=(), payments=(), refunds=(), events=(), batches={}, quotes={}, locks=(),
     reviews=(), operators=frozenset(), acts=(), deliveries=0, undelivered=frozenset(), judged=frozenset(),
-    movements=(), received=(),
+    movements=(), received=(), taken=(), inbox=frozenset(),
 )  # fmt: skip
 BY_PROVIDER = {"latency": 3, "status 429": 5, "status 503": 7, "status 500": 11, "timeout_after_effect": 13}
 RECOVERY = Recovery({"pay_late": "processing", "pay_soon": "authorized", "pay_taken": "captured"})

@@ -6,7 +6,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api.cli.audit import promises, proofs
-from api.cli.audit.evidence import Acted, Decided, Effect, Movement, Paid, Received, Told
+from api.cli.audit.evidence import (
+    Acted,
+    Decided,
+    Effect,
+    Movement,
+    Ordered,
+    Paid,
+    Received,
+    Returned,
+    Taken,
+    Told,
+)
 from api.cli.audit.proofs import Proof
 from corridor.domain.money import Money
 
@@ -55,6 +66,21 @@ def test_refunds_have_their_own_table() -> None:
     )
 
 
+def test_a_row_is_what_its_last_event_said() -> None:
+    events = [*told("processing", "failed"), *told("processing", "succeeded", object_id="rfd_1")]
+    refund = Returned("rfd_1", "pay_1", "succeeded", 2, eur(100), is_reported=False)
+    assert promises.rows_say_what_was_told_last([FAILED], [refund], reversed(events)).holds
+    assert_contradicted(
+        promises.rows_say_what_was_told_last([replace(FAILED, status="captured")], [refund], events),
+        "pay_1 is captured", "failed",
+    )  # fmt: skip
+    assert_contradicted(
+        promises.rows_say_what_was_told_last([FAILED], [replace(refund, status="failed")], events), "rfd_1"
+    )
+    assert_contradicted(promises.rows_say_what_was_told_last([FAILED], [refund], events[:2]), "nothing")
+    assert not promises.rows_say_what_was_told_last([], [], []).holds
+
+
 # --- answers -----------------------------------------------------------------------------------------------------
 
 
@@ -71,6 +97,62 @@ def test_a_key_that_made_two_objects_is_named() -> None:
     second = replace(FAILED, id="pay_2")
     unseen = promises.one_key_made_one_object({"shop order-1": {"pay_1"}}, [FAILED, second])
     assert_contradicted(unseen, "2 payments", "order-1")
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+SETTLED = replace(FAILED, status="settled", reason=None, captured=eur(900))
+CANCELED = replace(FAILED, status="canceled", reason="canceled_by_merchant")
+CAPTURE = Ordered("pay_1", "capture", "order-1-capture", frozenset({202, 200}), eur(900))
+CANCEL = Ordered("pay_1", "cancel", "order-1-cancel", frozenset({200}), eur(0))
+
+
+def test_commands_that_came_about_or_were_refused_are_proven() -> None:
+    assert promises.commands_are_reflected([CAPTURE], [SETTLED]).holds
+    assert promises.commands_are_reflected([CANCEL], [CANCELED]).holds
+    acknowledged = replace(CAPTURE, statuses=frozenset({202}), captured=None)
+    assert promises.commands_are_reflected([acknowledged], [SETTLED]).holds, "done, and nobody was told"
+    refused = replace(acknowledged, statuses=frozenset({202, 409}))
+    assert promises.commands_are_reflected([refused], [CANCELED]).holds
+    never_taken = replace(CANCEL, statuses=frozenset({409}))
+    assert promises.commands_are_reflected([CAPTURE, never_taken], [SETTLED]).holds
+
+
+@pytest.mark.parametrize(
+    ("ordered", "payment", "word"),
+    [
+        (CAPTURE, CANCELED, "answered 200, and the payment is canceled"),
+        (CAPTURE, replace(SETTLED, captured=eur(600)), str(eur(600))),
+        (CANCEL, SETTLED, "answered 200, and the payment is settled"),
+        (replace(CANCEL, statuses=frozenset({200, 409})), SETTLED, "answered 200"),
+        (replace(CANCEL, statuses=frozenset({202})), SETTLED, "never refused"),
+        (replace(CAPTURE, statuses=frozenset({202, 503})), FAILED, "never refused"),
+        (CAPTURE, replace(SETTLED, id="pay_2"), "does not exist"),
+    ],
+)
+def test_a_command_that_was_acknowledged_and_did_nothing_is_named(
+    ordered: Ordered, payment: Paid, word: str
+) -> None:
+    assert_contradicted(promises.commands_are_reflected([ordered], [payment]), "order-1", word)
+
+
+def test_a_payment_that_a_restoration_handed_to_a_person_is_noted() -> None:
+    proof = promises.commands_are_reflected([CAPTURE], [CANCELED], {"pay_1"})
+    assert proof.holds
+    assert proof.notes[-1] == "1 with a person since a restoration"
+
+
+def test_a_webhook_the_provider_was_thanked_for_and_nobody_has_is_named() -> None:
+    at = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    taken = [Taken("evt_1", at), Taken("evt_2", at + timedelta(seconds=30)), Taken("evt_2", at)]
+    assert promises.provider_webhooks_are_kept(taken, {"evt_1", "evt_2"}).holds
+    assert_contradicted(promises.provider_webhooks_are_kept(taken, {"evt_2"}), "evt_1")
+    assert not promises.provider_webhooks_are_kept([], set()).holds
+    gone = [(at - timedelta(seconds=5), at + timedelta(seconds=5))]
+    lost = promises.provider_webhooks_are_kept(taken, {"evt_2"}, gone)
+    assert lost.holds
+    assert lost.notes == ("1 lost with a database that came back older",)
+    assert_contradicted(promises.provider_webhooks_are_kept(taken[1:2], set(), gone), "evt_2")
 
 
 # --- limits ------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ REFUNDED = Posted(
 NOTHING = Evidence(
     ledger=Report(), postings=(), effects=(), payments=(), refunds=(), events=(), batches={}, quotes={},
     locks=(), reviews=(), operators=frozenset(), acts=(), deliveries=0, undelivered=frozenset(), judged=frozenset(),
-    movements=(), received=(),
+    movements=(), received=(), taken=(), inbox=frozenset(),
 )  # fmt: skip
 TRUE = replace(
     NOTHING,

@@ -5,9 +5,21 @@ Pure, like the others: records in, counterexamples out.
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
+from datetime import datetime
 from typing import Any
 
-from api.cli.audit.evidence import Acted, Decided, Effect, Movement, Paid, Received, Told
+from api.cli.audit.evidence import (
+    Acted,
+    Decided,
+    Effect,
+    Movement,
+    Ordered,
+    Paid,
+    Received,
+    Returned,
+    Taken,
+    Told,
+)
 from api.cli.audit.proofs import Proof, proof
 from corridor.domain.payment import REFUND_TRANSITIONS, TRANSITIONS, RefundStatus, Status, StatusReason
 from corridor.storage.operator_acts import OK, REVIEW_DECIDE
@@ -20,6 +32,11 @@ _TABLES: Mapping[str, tuple[str, Mapping[str, Set[str]]]] = {
 }
 _BY_PROVIDER = {StatusReason.DECLINED_BY_PROVIDER: "declined", StatusReason.NOT_SENT: "not_sent"}
 _BY_PERSON_OR_RULE = (StatusReason.DECLINED_BY_RISK, StatusReason.DECLINED_BY_REVIEWER)
+_DONE: Mapping[str, Set[str]] = {
+    "capture": {Status.CAPTURED, Status.SETTLED},
+    "cancel": {Status.CANCELED, Status.EXPIRED},
+}
+"""Where a payment is after a command that was carried out. Refunds change no status of it."""
 _RESOLVED = ("approved", "declined", "not_sent")
 
 
@@ -43,6 +60,83 @@ def steps_are_declared(events: Iterable[Told]) -> Proof:
             against.append(f"{event.object_id} went from {last} to {event.status} at event {event.sequence}")
         before[event.object_id] = event.status
     return proof("no object left the declared transitions", steps, "steps", against)
+
+
+def rows_say_what_was_told_last(
+    payments: Sequence[Paid], refunds: Sequence[Returned], events: Iterable[Told]
+) -> Proof:
+    """The status in a payment's or refund's own row is that of its last event: what a shop reads is what it was told."""
+    last: dict[str, Told] = {}
+    for event in events:
+        if event.object_id not in last or last[event.object_id].sequence < event.sequence:
+            last[event.object_id] = event
+    rows = {it.id: it.status for it in payments} | {it.id: it.status for it in refunds}
+    against = [
+        f"{name} is {status}, its last event said {last[name].status if name in last else 'nothing'}"
+        for name, status in rows.items()
+        if name not in last or last[name].status != status
+    ]
+    claim = "every payment and refund is what its last event said"
+    return proof(claim, len(rows), "payments and refunds", against)
+
+
+def commands_are_reflected(
+    ordered: Iterable[Ordered], payments: Iterable[Paid], with_a_person: Set[str] = frozenset()
+) -> Proof:
+    """What was answered 200 is so for good; what was acknowledged with 202 came about, or was refused by an answer.
+
+    `with_a_person`: payments that a restoration handed to a person, who may decide otherwise; they are noted.
+    """
+    rows = {it.id: it for it in payments}
+    said = [it for it in ordered if it.statuses & {200, 202}]
+    handed_over = [it for it in said if it.payment_id in with_a_person]
+    held = [it for it in said if it.payment_id not in with_a_person]
+    against = [
+        f"{it.command} of {it.payment_id} ({it.key}): {wrong}"
+        for it in held
+        if (wrong := _not_reflected(it, rows.get(it.payment_id))) is not None
+    ]
+    kinds = Counter(it.command for it in said if 200 in it.statuses)
+    notes = [f"{count} times {command} was answered 200" for command, count in sorted(kinds.items())]
+    notes += [f"{len(handed_over)} with a person since a restoration"] if handed_over else []
+    claim = "every capture and cancel that was acknowledged came about, or was refused by an answer"
+    return proof(claim, len(said), "commands", against, notes)
+
+
+def _not_reflected(ordered: Ordered, payment: Paid | None) -> str | None:
+    """What contradicts the answers, if anything does."""
+    if payment is None:
+        return "the payment does not exist"
+    is_done = payment.status in _DONE[ordered.command]
+    if 200 in ordered.statuses:
+        if not is_done:
+            return f"was answered 200, and the payment is {payment.status}"
+        if ordered.command == "capture" and payment.captured != ordered.captured:
+            return f"was told that {ordered.captured} are captured, and they are {payment.captured}"
+        return None
+    is_refused = any(400 <= status < 500 for status in ordered.statuses)
+    return (
+        None
+        if is_done or is_refused
+        else f"was acknowledged, never refused, and the payment is {payment.status}"
+    )
+
+
+def provider_webhooks_are_kept(
+    taken: Sequence[Taken], inbox: Set[str], gone: Sequence[tuple[datetime, datetime]] = ()
+) -> Proof:
+    """Whatever we answered 2xx to is in our inbox: the provider does not send it again.
+
+    `gone`: from when to when what was stored is lost, for the database came back older. Those webhooks are noted.
+    """
+    missing = [it for it in taken if it.event_id not in inbox]
+    lost = [it for it in missing if any(since <= it.at <= until for since, until in gone)]
+    against = [
+        f"{it.event_id} was taken at {it.at}, and we do not have it" for it in missing if it not in lost
+    ]
+    notes = [f"{len(lost)} lost with a database that came back older"] if lost else []
+    claim = "every webhook that the provider was thanked for is kept"
+    return proof(claim, len({it.event_id for it in taken}), "provider webhooks", against, notes)
 
 
 def acknowledged_exist(acknowledged: Mapping[str, str], existing: Set[str]) -> Proof:

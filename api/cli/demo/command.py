@@ -12,7 +12,8 @@ from pathlib import Path
 
 from api.cli import output
 from api.cli.audit import promises, proofs, rates
-from api.cli.audit.evidence import Evidence, gather
+from api.cli.audit.evidence import Evidence
+from api.cli.audit.gathering import gather
 from api.cli.audit.histories import Histories, replay_all
 from api.cli.demo import installation, orders, report
 from api.cli.demo import proofs as demo_proofs

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 
 from api.cli.audit import promises, proofs, rates
-from api.cli.audit.evidence import Evidence, Movement, gather
+from api.cli.audit.evidence import Evidence, Movement
+from api.cli.audit.gathering import gather
 from api.cli.audit.histories import Histories, replay_all
 from api.cli.demo import installation
 from api.cli.demo import proofs as demo_proofs
