@@ -75,6 +75,7 @@ def targets(settings: Settings) -> dict[str, str]:
         "provider-api": f"{host}:{settings.api_port}",
         "worker-merchant": sandbox,
         "api-temporal": temporal,
+        "api-provider": sandbox,
     }
     for name in WORKERS:
         found |= {f"{name}-temporal": temporal, f"{name}-provider": sandbox}

@@ -12,7 +12,10 @@ from tests.chaos.proxy.proxy import FaultProxy
 
 Json = dict[str, Any]
 
-HTTP_EDGES = ("client-api", "worker-provider", "worker-2-provider", "provider-api", "worker-merchant")
+HTTP_EDGES = (
+    "client-api", "api-provider", "worker-provider", "worker-2-provider", "provider-api", "worker-merchant",
+)  # fmt: skip
+"""The API asks liquidity providers for a merchant's quote; all else that providers are asked, workers ask."""
 GRPC_EDGES = ("api-temporal", "worker-temporal", "worker-2-temporal")
 DATABASE_EDGES = ("api-database", "worker-database", "worker-2-database")
 MEETS_WITHIN_SECONDS = 8.0
