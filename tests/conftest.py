@@ -99,6 +99,15 @@ def postgres_database(postgres_url: str, _postgres_template: str) -> Iterator[st
     _off_loop(_administer(postgres_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
+@pytest.fixture
+def empty_postgres_database(postgres_url: str) -> Iterator[str]:
+    """Address of a fresh PostgreSQL database without any table."""
+    name = f"corridor_empty_{os.getpid()}_{os.urandom(6).hex()}"
+    _off_loop(_administer(postgres_url, f'CREATE DATABASE "{name}"'))
+    yield _with_database(postgres_url, name)
+    _off_loop(_administer(postgres_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
 @pytest.fixture(scope="session")
 def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sqlite") / "template.db"

@@ -98,16 +98,13 @@ class Database:
     async def _run(self, reads: bool, work: Callable[[Connection], Any]) -> Any:
         for attempt in range(RETRIES):
             try:
-                return await self._engine.run(reads, work)
+                with unavailable_when_out_of_reach():
+                    return await self._engine.run(reads, work)
             except DBAPIError as error:
                 if not _only_the_timing_was_wrong(error):
-                    if _is_out_of_reach(error):
-                        raise DatabaseUnavailable(type(error.orig).__name__) from error
                     raise
                 if attempt == RETRIES - 1:
                     raise DatabaseUnavailable("still busy after every retry") from error
-            except (OSError, PoolTimeout, *_DIED_WHILE_SET_UP) as error:
-                raise DatabaseUnavailable(type(error).__name__) from error
             # Jitter only spreads retries; it decides nothing.
             await asyncio.sleep(min(0.5, 0.005 * 2**attempt) * random.random())  # noqa: S311
         raise DatabaseUnavailable("still busy after every retry")
@@ -127,6 +124,19 @@ class Database:
     async def close(self) -> None:
         """Finish what runs, then give all connections back."""
         await self._engine.close()
+
+
+@contextmanager
+def unavailable_when_out_of_reach() -> Iterator[None]:
+    """Say it in our own word; what only met others at a wrong moment, and what is our own fault, stays what it is."""
+    try:
+        yield
+    except DBAPIError as error:
+        if _only_the_timing_was_wrong(error) or not _is_out_of_reach(error):
+            raise
+        raise DatabaseUnavailable(type(error.orig).__name__) from error
+    except (OSError, PoolTimeout, *_DIED_WHILE_SET_UP) as error:
+        raise DatabaseUnavailable(type(error).__name__) from error
 
 
 class _Pool:
@@ -249,13 +259,14 @@ def _speak_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
 
 
-def _sqlstate(error: DBAPIError) -> str | None:
+def sqlstate(error: DBAPIError) -> str | None:
+    """PostgreSQL's name for what went wrong; None from SQLite and from the driver itself."""
     state = getattr(error.orig, "sqlstate", None)
     return state if isinstance(state, str) else None
 
 
 def _only_the_timing_was_wrong(error: DBAPIError) -> bool:
-    return _sqlstate(error) in _TRANSIENT_SQLSTATES or "database is locked" in str(error.orig)
+    return sqlstate(error) in _TRANSIENT_SQLSTATES or "database is locked" in str(error.orig)
 
 
 def _leave_the_wrong_server(context: ExceptionContext) -> None:
@@ -265,6 +276,6 @@ def _leave_the_wrong_server(context: ExceptionContext) -> None:
 
 
 def _is_out_of_reach(error: DBAPIError) -> bool:
-    if error.connection_invalidated or (_sqlstate(error) or "").startswith(_OUT_OF_REACH_SQLSTATES):
+    if error.connection_invalidated or (sqlstate(error) or "").startswith(_OUT_OF_REACH_SQLSTATES):
         return True
     return any(sign in str(error.orig) for sign in _OUT_OF_REACH_SIGNS)
