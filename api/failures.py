@@ -19,16 +19,16 @@ _SHOWN_ERRORS = 20
 
 def install(app: FastAPI) -> None:
     """Register the map. What is not in it is our own error, caught at the edge."""
-    _on(app, Problem, lambda problem: problem)
-    _on(app, Refused, of_refusal)
-    _on(app, RequestValidationError, of_validation)
-    _on(app, HTTPException, of_http)
-    _on(app, DatabaseUnavailable, of_database)
+    _on(app, Problem, lambda _request, problem: problem)
+    _on(app, Refused, lambda _request, refused: of_refusal(refused))
+    _on(app, RequestValidationError, lambda _request, error: of_validation(error))
+    _on(app, HTTPException, lambda _request, error: of_http(error))
+    _on(app, DatabaseUnavailable, lambda request, _error: of_database(request))
 
 
-def _on(app: FastAPI, kind: type[Exception], problem_of: Callable[[Any], Problem]) -> None:
+def _on(app: FastAPI, kind: type[Exception], problem_of: Callable[[Request, Any], Problem]) -> None:
     async def handle(request: Request, error: Exception) -> Response:
-        return problem_of(error).response(request.url.path, request.state.request_id)
+        return problem_of(request, error).response(request.url.path, request.state.request_id)
 
     app.add_exception_handler(kind, handle)
 
@@ -50,9 +50,19 @@ def of_http(error: HTTPException) -> Problem:
     return Problem(code, KINDS[code].title, headers=error.headers or {})
 
 
-def of_database(_error: DatabaseUnavailable) -> Problem:
-    """Claims have a handler of their own (`idempotency.claiming`); everything else changed nothing."""
-    return Problem("unavailable", "the database does not answer; nothing was changed")
+def of_database(request: Request) -> Problem:
+    """Claims have a handler of their own (`idempotency.claiming`); everything else changed nothing.
+
+    What an earlier request with the same key did is in the database, so without it nobody knows.
+    """
+    if "Idempotency-Key" not in request.headers:
+        return Problem("unavailable", "the database does not answer; nothing was changed")
+    return Problem(
+        "unavailable",
+        "the database does not answer; this request changed nothing, and whether an earlier one with its key did cannot "
+        "be seen. Repeat with the same key, which finds out",
+        money_state="unknown",
+    )
 
 
 def _field(error: Mapping[str, Any]) -> FieldError:

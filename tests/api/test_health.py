@@ -67,10 +67,26 @@ async def test_database_down_is_503_with_retry_after(
         raise DatabaseUnavailable("ConnectionRefusedError")
 
     monkeypatch.setattr(Database, "read", down)
-    answer = await small_stand.post("/v1/payments", order())
+    answer = await small_stand.get("/v1/payments")
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert answer.headers["Retry-After"] == "2" and answer.json()["money_state"] == "not_moved"
-    assert small_stand.gateway.started == []
+
+
+async def test_a_repeat_whose_key_cannot_be_looked_at_is_not_told_that_nothing_moved(
+    small_stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request may have taken the money before the database went."""
+    await small_stand.post("/v1/payments", order(), key="k1")
+
+    async def down(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("ConnectionRefusedError")
+
+    monkeypatch.setattr(Database, "read", down)
+    small_stand.dependencies.outages._read_at = float("-inf")
+    started = list(small_stand.gateway.started)
+    answer = (await small_stand.post("/v1/payments", order(), key="k1")).json()
+    assert (answer["status"], answer["retry"], answer["money_state"]) == (503, "same_key", "unknown")
+    assert small_stand.gateway.started == started
 
 
 async def test_database_lost_while_claiming_says_that_it_is_open(
