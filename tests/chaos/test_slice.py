@@ -12,11 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 400
+SEEDS = [("sqlite", 20_261), ("postgresql", 20_266)]
+"""One of two workers is an hour behind in the first, a day in the second. By a clock that is ahead every offer has run
+out: in a run this small so many sales may be lost that it does not count. The larger runs have that too."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_SECONDS + 20)
-@pytest.mark.parametrize(("database", "seed"), [("sqlite", 20_261), ("postgresql", 20_262)])
+@pytest.mark.parametrize(("database", "seed"), SEEDS)
 def test_payments_survive_a_minute_of_faults(database: str, seed: int, tmp_path: Path) -> None:
     report = tmp_path / "report"
     options = ["--profile", "slice", "--seed", str(seed), "--database", database, "--report", str(report)]
