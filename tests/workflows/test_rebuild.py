@@ -102,8 +102,11 @@ async def _a_day(here: World) -> None:
     await here.capture(part.id, 6_000)
     for minor in (1_000, 2_500):
         await here.refund(part.id, minor)
+    whole = await here.pay()
+    await here.refund(whole.id, whole.amount_minor)
     await here.settle()
     await here.until(part.id, "settled")
+    await here.until(whole.id, "settled")  # of nothing: zero, where one that has not settled has none
     await here.refund(part.id, 500)
     await here.pay()
     await here.settle()

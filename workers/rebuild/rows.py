@@ -42,6 +42,13 @@ _UNTOUCHED: Mapping[str, int] = {
     "amount_refund_reserved_minor": 0,
     "amount_refunded_minor": 0,
 }
+_SETTLED: Mapping[str, int] = {
+    **_UNTOUCHED,
+    "settled_minor": 0,
+    "settled_charged_minor": 0,
+    "settled_converted_minor": 0,
+}
+"""What was returned in full before it settled has settled nothing; of what has not settled these are null."""
 
 
 _GAVE_BACK = (Status.FAILED, Status.CANCELED, Status.EXPIRED)
@@ -295,8 +302,9 @@ def _claim(
 
 def _moved(row: Mapping[str, Any], told: Standing, kind: str) -> dict[str, Any]:
     """The row with the columns a step told of; what it left out is null or zero."""
+    untouched = _SETTLED if told.row["status"] == Status.SETTLED else _UNTOUCHED
     table, columns = (payment_table, PAYMENT_COLUMNS) if kind == "payment" else (refund_table, REFUND_COLUMNS)
-    values = {name: _value(table, name, told.row.get(name, _UNTOUCHED.get(name))) for name in columns}
+    values = {name: _value(table, name, told.row.get(name, untouched.get(name))) for name in columns}
     return {**row, "updated_at": told.at, **values, "sequence": told.sequence}
 
 
