@@ -4,11 +4,13 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from api.cli.audit import promises, proofs, rates
-from api.cli.audit.evidence import Evidence, Ordered, Received
+from api.cli.audit.evidence import Evidence, Ordered, Received, Returned
 from api.cli.audit.gathering import gather
 from api.cli.audit.proofs import Proof, proof
+from api.cli.audit.rebuilding import from_histories, rebuilds
 from api.cli.demo import proofs as shop_proofs
 from api.cli.demo.shop import Json, Sent, Shop, repeat_all
 from corridor.domain.money import Money
@@ -27,6 +29,8 @@ from tests.chaos.shopping import Street
 from tests.chaos.stand import Stand
 from tests.chaos.watch import Watch
 
+MOST_REBUILT = 3_000
+"""Payments of a run whose books are rebuilt from histories: a smoke's."""
 CREATING = ("/v1/payments", "/v1/refunds")
 
 
@@ -53,6 +57,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
     await liveness.until_sealed(run.stand.database)
     evidence = await gather(run.stand.database, run.stand.sandbox)
     histories = await temporal.replay_all(run.stand)
+    rebuilt = await from_histories(run.stand.settings, _beside(run.stand)) if is_rebuilt(run) else None
     names = {run.stand.keys.merchants[name]: name for name in SUBSCRIBERS}
     told = [it for it in evidence.events if it.merchant_id in names]
     ledger = evidence.ledger
@@ -90,6 +95,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
         promises.events_keep_their_names(evidence.received, evidence.events),
         histories_replay(histories.replayed, evidence, run.stand.lost_with_temporal),
+        *([] if rebuilt is None else [rebuilds(rebuilt, broken_off(run.journal, evidence.refunds))]),
         nothing_was_our_error(run.answers, is_held=run.plan.profile.fails_on_our_error),
         watched(run.watch, run.journal.violations),
         recovered(run.recovery, run.plan.profile.recovers_within_seconds),
@@ -97,6 +103,27 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         leaks.secrets_are_nowhere(_canaries(run.stand), run.stand.directories()),
     )
     return found, evidence
+
+
+def is_rebuilt(run: Run) -> bool:
+    """Whether every history is on the server as it was, and they are few enough to be read in a minute."""
+    is_whole = not run.watch.returns and not run.plan.profile.temporal_losses
+    return is_whole and len(run.plan.arrivals) <= MOST_REBUILT
+
+
+def broken_off(journal: Journal, refunds: Sequence[Returned]) -> set[str]:
+    """Payments and refunds whose workflows were terminated or reset, as the notes of those faults name them.
+
+    A refund's steps tell of its payment too.
+    """
+    kinds = (f"{Kind.TERMINATE}:", f"{Kind.RESET}:")
+    struck = [it.note.partition(" ")[0] for it in journal.entries if it.fired and it.name.startswith(kinds)]
+    names = {workflow_id.partition("-")[2] for workflow_id in struck}
+    return names | {it.payment_id for it in refunds if it.id in names}
+
+
+def _beside(stand: Stand) -> Path:
+    return stand.settings.data_dir / "rebuilt.db"
 
 
 def in_time(received: Sequence[Received]) -> tuple[Received, ...]:

@@ -1,11 +1,14 @@
-"""What the audit hands to the proofs: commands as shops sent them, with all their answers."""
+"""What the audit hands to the proofs: commands with all their answers, and whose workflows were broken off."""
 
 import json
+from pathlib import Path
 
-from api.cli.audit.evidence import Ordered
+from api.cli.audit.evidence import Ordered, Returned
 from api.cli.demo.shop import Answer, Sent, Shop
 from corridor.domain.money import Money
-from tests.chaos.audit import ordered
+from tests.chaos.audit import broken_off, ordered
+from tests.chaos.journal import Journal
+from tests.chaos.plan import Act, Kind
 
 
 def answer(status: int, captured_minor: int = 0) -> Answer:
@@ -27,3 +30,18 @@ def test_captures_and_cancels_are_told_with_all_their_answers_and_nothing_else_i
         Ordered("pay_1", "cancel", "order-1-cancel", frozenset({409}), None),
         Ordered("pay_2", "cancel", "order-2-cancel", frozenset(), None),
     ]
+
+
+def test_whoever_was_terminated_or_reset_is_known_and_a_refunds_payment_with_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "events.jsonl")
+    for kind, fired, note in (
+        (Kind.TERMINATE, True, "payment-pay_1 run-1; resumed pay_1"),
+        (Kind.RESET, True, "refund-rfd_2 run-2"),
+        (Kind.TERMINATE, False, "no such workflow was running"),
+        (Kind.KILL, True, "pid 7"),
+    ):
+        journal.act(Act(1.0, kind, "payment-moving", {}), fired, note)
+    journal.close()
+    amount = Money(100, "EUR")
+    refunds = [Returned(f"rfd_{n}", f"pay_{n}", "succeeded", 2, amount, is_reported=True) for n in (2, 3)]
+    assert broken_off(journal, refunds) == {"pay_1", "rfd_2", "pay_2"}

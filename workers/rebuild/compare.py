@@ -26,7 +26,7 @@ from corridor.storage.tables import (
 )
 from workers.rebuild.shelf import Shelf
 
-LISTED = 20
+LISTED = 200
 """Differences shown of each table; all are counted."""
 
 _STREAMED = {"yield_per": 500}
@@ -140,6 +140,8 @@ class Difference:
     column: str | None
     live: str
     rebuilt: str
+    owners: tuple[str, ...] = ()
+    """The payments and refunds that the row belongs to."""
 
     def __str__(self) -> str:
         where = f"{self.table} {self.key}" + (f" {self.column}" if self.column else "")
@@ -260,25 +262,35 @@ def _text(one: tuple[str, int, Key, Values]) -> str:
 
 def _is_behind(table: Compared, row: Values, behind: frozenset[str]) -> bool:
     """What belongs to no one object (a sum, a provider's payout) cannot be judged while any is behind."""
-    owners = {row[name] for name in table.object_columns} - {None}
+    owners = _owners(table, row)
     return not owners or not owners.isdisjoint(behind)
+
+
+def _owners(table: Compared, row: Values) -> set[str]:
+    return {row[name] for name in table.object_columns} - {None}
 
 
 def _tell(
     report: TableReport, table: Compared, key: Key, live: Values | None, rebuilt: Values | None
 ) -> None:
     name = " ".join(map(str, key))
+    owners = tuple(sorted(_owners(table, live or rebuilt or {})))
     if live is None or rebuilt is None:
         only = "only_rebuilt" if live is None else "only_live"
         setattr(report, only, getattr(report, only) + 1)
         row = _row(live or rebuilt or {})
         sides = ("absent", row) if live is None else (row, "absent")
-        return report.note(Difference(table.name, name, None, *sides))
+        return report.note(Difference(table.name, name, None, *sides, owners))
     report.different += 1
     for column in _differing(live, rebuilt):
         report.note(
             Difference(
-                table.name, name, column, _shown(live[column], column), _shown(rebuilt[column], column)
+                table.name,
+                name,
+                column,
+                _shown(live[column], column),
+                _shown(rebuilt[column], column),
+                owners,
             )
         )
 

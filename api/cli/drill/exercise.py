@@ -13,6 +13,7 @@ from api.cli.audit import promises, proofs, rates
 from api.cli.audit.evidence import Evidence, Movement
 from api.cli.audit.gathering import gather
 from api.cli.audit.histories import Histories, replay_all
+from api.cli.audit.rebuilding import from_histories, rebuilds
 from api.cli.demo import installation
 from api.cli.demo import proofs as demo_proofs
 from api.cli.demo.quiet import until_quiet
@@ -22,14 +23,9 @@ from api.cli.drill.crowd import Crowd
 from api.cli.drill.disasters import Recovered, Scenario
 from api.cli.drill.purchases import Purchase, draw
 from api.cli.drill.standing import Moment
-from corridor.runtime import client as temporal_client
-from corridor.runtime.histories import from_server
 from corridor.runtime.settings import Settings
 from corridor.runtime.stack import Stack
 from corridor.storage.database import Database
-from workers import wiring
-from workers.rebuild import rebuild
-from workers.rebuild.fold import Books
 from workers.rebuild.rebuild import Rebuilt
 
 PER_SECOND = 4.0
@@ -209,24 +205,8 @@ class _Exercise:
         run.histories = await replay_all(self._settings)
         run.moments["at the end"] = await standing.at(self._settings.database)
         if run.scenario is not Scenario.TEMPORAL_LOST:
-            run.rebuilt = await self._rebuild()
-
-    async def _rebuild(self) -> Rebuilt:
-        """The ledger and the read models once more from histories alone, beside the live ones."""
-        self._say("rebuilding the books from histories alone")
-        wired = wiring.build(self._settings)
-        target = Database(f"sqlite:///{self._settings.data_dir / 'rebuilt.db'}")
-        try:
-            client = await temporal_client.connect(self._settings)
-            rebuilt = Rebuilt(Books())
-            runs = from_server(client, rebuild.CARRIES_MONEY)
-            await rebuild.fold(runs, client.data_converter, rebuilt)
-            await rebuild.write(rebuilt, target, wired.edge.providers)
-            await rebuild.beside_live(rebuilt, target, wired.edge.database)
-            return rebuilt
-        finally:
-            await target.close()
-            await wired.close()
+            self._say("rebuilding the books from histories alone")
+            run.rebuilt = await from_histories(self._settings, self._settings.data_dir / "rebuilt.db")
 
 
 def proven(run: Run) -> tuple[proofs.Proof, ...]:
@@ -262,17 +242,5 @@ def proven(run: Run) -> tuple[proofs.Proof, ...]:
         proofs.webhooks_arrived(evidence.received, evidence.events, run.merchants),
         promises.events_keep_their_names(evidence.received, evidence.events),
         proofs.histories_replay(histories.replayed, carried),
-        *([] if run.rebuilt is None else [_rebuilds(run.rebuilt)]),
+        *([] if run.rebuilt is None else [rebuilds(run.rebuilt)]),
     )
-
-
-def _rebuilds(rebuilt: Rebuilt) -> proofs.Proof:
-    against = [*rebuilt.problems, *rebuilt.sealed]
-    if rebuilt.comparison is not None:
-        against += [
-            f"{table.table}: {difference}"
-            for table in rebuilt.comparison.tables
-            for difference in table.differences
-        ]
-    claim = "the books rebuilt from histories alone are the live ones, row by row"
-    return proofs.proof(claim, len(rebuilt.books.postings), "postings", against)
