@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, insert, or_, select, update
 
-from corridor.storage.tables import reference_rate_sources as sources
-from corridor.storage.tables import reference_rates as rates
+from corridor.storage.rate_tables import reference_rate_sources as sources
+from corridor.storage.rate_tables import reference_rates as rates
 
 Days = Mapping[str, Mapping[str, str]]
 """By ISO date, published units per 1 EUR by currency."""

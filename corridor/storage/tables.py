@@ -386,20 +386,3 @@ webhook_deliveries = Table(
     ),
     Index("ix_webhook_deliveries_due", "status", "next_attempt_at"),
 )
-
-reference_rates = Table(
-    "reference_rates",
-    metadata,
-    Column("source", String(16), primary_key=True),
-    Column("as_of", String(10), primary_key=True),
-    Column("currency", String(3), primary_key=True),
-    Column("rate", String(32), nullable=False, comment="units per 1 EUR, as published"),
-)
-reference_rate_sources = Table(
-    "reference_rate_sources",
-    metadata,
-    Column("source", String(16), primary_key=True),
-    moment("asked_at"),
-    moment("read_at", nullable=True),
-    Column("digest", String(64), comment="SHA-256 of the file that was read last"),
-)

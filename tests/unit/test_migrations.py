@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, Connection, MetaData, String, Table, text
 from sqlalchemy.exc import DBAPIError
 
-from corridor.storage import ledger_tables, migrate, tables
+from corridor.storage import ledger_tables, migrate, rate_tables, tables
 from corridor.storage.columns import metadata
 from corridor.storage.database import Database, DatabaseUnavailable
 
@@ -23,7 +23,9 @@ async def test_the_revisions_end_where_the_tables_of_the_code_are(database: Data
     assert await database.read(_differences, metadata) == []
 
 
-@pytest.mark.parametrize("of", [tables.payments, ledger_tables.postings], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "of", [tables.payments, ledger_tables.postings, rate_tables.reference_rates], ids=lambda table: table.name
+)
 async def test_a_column_without_a_revision_is_noticed(database: Database, of: Table) -> None:
     changed = MetaData(naming_convention=metadata.naming_convention)
     for table in metadata.sorted_tables:

@@ -172,10 +172,13 @@ async def test_an_event_counts_as_dispatched_only_together_with_its_rows(
 ) -> None:
     await _ready(database, ())
 
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
+    class Crash(BaseException):
+        """What nothing on its way handles."""
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    def crash(*_: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patched, pytest.raises(Crash):
         patched.setattr(events, "mark_dispatched", crash)
         await database.write(dispatch, rows.LATER, 10)
     assert await database.read(_deliveries) == []
