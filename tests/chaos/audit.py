@@ -10,7 +10,7 @@ from api.cli.audit import promises, proofs, rates
 from api.cli.audit.evidence import Evidence, Ordered, Received, Returned
 from api.cli.audit.gathering import gather
 from api.cli.audit.proofs import Proof, proof
-from api.cli.audit.rebuilding import from_histories, rebuilds
+from api.cli.audit.rebuilding import from_histories, money_is_rebuilt
 from api.cli.demo import proofs as shop_proofs
 from api.cli.demo.shop import Json, Sent, Shop, repeat_all
 from corridor.domain.money import Money
@@ -95,7 +95,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
         promises.events_keep_their_names(evidence.received, evidence.events),
         histories_replay(histories.replayed, evidence, run.stand.lost_with_temporal),
-        *([] if rebuilt is None else [rebuilds(rebuilt, broken_off(run.journal, evidence.refunds))]),
+        *([] if rebuilt is None else [money_is_rebuilt(rebuilt, broken_off(run.journal, evidence.refunds))]),
         nothing_was_our_error(run.answers, is_held=run.plan.profile.fails_on_our_error),
         watched(run.watch, run.journal.violations),
         recovered(run.recovery, run.plan.profile.recovers_within_seconds),

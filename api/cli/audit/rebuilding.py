@@ -1,6 +1,6 @@
 """The books once more, from histories alone, and beside the live ones: the oracle that is neither our rows nor theirs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from api.cli.audit.proofs import Proof, proof
@@ -10,8 +10,16 @@ from corridor.runtime.settings import Settings
 from corridor.storage.database import Database
 from workers import wiring
 from workers.rebuild import rebuild
+from workers.rebuild.compare import TableReport
 from workers.rebuild.fold import Books
 from workers.rebuild.rebuild import Rebuilt
+
+_MONEY = frozenset(
+    {
+        "postings", "entries", "account_balances", "payments", "refunds", "effects", "settlement_lines",
+        "settlement_batches",
+    }
+)  # fmt: skip
 
 
 async def from_histories(settings: Settings, into: Path) -> Rebuilt:
@@ -29,26 +37,40 @@ async def from_histories(settings: Settings, into: Path) -> Rebuilt:
         await wired.close()
 
 
-def rebuilds(rebuilt: Rebuilt, broken_off: Collection[str] = ()) -> Proof:
-    """Row by row, in all that histories can tell.
+def rebuilds(rebuilt: Rebuilt) -> Proof:
+    """Row by row, in all that histories can tell."""
+    against = [*rebuilt.problems, *rebuilt.sealed]
+    for table in _tables(rebuilt):
+        against += [f"{table.table}: {difference}" for difference in table.differences]
+    claim = "the books rebuilt from histories alone are the live ones, row by row"
+    return proof(claim, len(rebuilt.books.postings), "postings", against)
+
+
+def money_is_rebuilt(rebuilt: Rebuilt, broken_off: Collection[str] = ()) -> Proof:
+    """The rows that say where money is, after a run in which processes were killed in the middle of steps.
 
     `broken_off`: payments and refunds whose workflow was terminated or reset. The last step may have committed and told
-    no history; the one that goes on tells how it found the row. What differs of those is noted.
+    no history; the one that goes on tells how it found the row. What differs of those is noted, and so are the tables
+    that say what was told to whom: a step that is taken again after a kill tells its event as the row stands by then, and
+    why a refund was refused is in the API's answer alone.
     """
-    tables = [] if rebuilt.comparison is None else rebuilt.comparison.tables
     against = [*rebuilt.problems, *rebuilt.sealed]
-    noted: list[str] = []
-    for table in tables:
+    notes: list[str] = []
+    for table in _tables(rebuilt):
+        rows = table.different + table.only_live + table.only_rebuilt
+        if table.table not in _MONEY:
+            notes += [f"{rows} rows of {table.table} differ in what was told"] if rows else []
+            continue
         for difference in table.differences:
             is_excused = any(owner in broken_off for owner in difference.owners)
-            (noted if is_excused else against).append(str(difference))
-        rows = table.different + table.only_live + table.only_rebuilt
+            (notes if is_excused else against).append(str(difference))
         if further := rows - len({it.key for it in table.differences}):
             against.append(f"{table.table}: {further} further rows that are not listed")
-    notes = [f"of one that was broken off: {text}" for text in noted]
-    ahead = [] if rebuilt.comparison is None else rebuilt.comparison.ahead
-    notes += (
-        [f"{len(ahead)} objects went on after these histories: no verdict on their rows"] if ahead else []
-    )
-    claim = "the books rebuilt from histories alone are the live ones, row by row"
+    if rebuilt.comparison is not None and rebuilt.comparison.ahead:
+        against.append(f"{len(rebuilt.comparison.ahead)} objects went on after these histories")
+    claim = "ledger, payments, refunds and effects rebuilt from histories alone are the live ones, row by row"
     return proof(claim, len(rebuilt.books.postings), "postings", against, notes)
+
+
+def _tables(rebuilt: Rebuilt) -> Sequence[TableReport]:
+    return [] if rebuilt.comparison is None else rebuilt.comparison.tables
