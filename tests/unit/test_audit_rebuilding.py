@@ -48,10 +48,19 @@ def test_what_was_told_to_whom_is_held_where_nothing_was_killed_and_noted_elsewh
 
 
 def test_what_was_broken_off_may_differ_and_is_noted() -> None:
-    proof = money_is_rebuilt(rebuilt(PAYMENT), {"pay_1"})
+    found = rebuilt(PAYMENT)
+    found.problems = ["pay_1: event 2 is told by no history"]
+    proof = money_is_rebuilt(found, {"pay_1"})
     assert proof.holds
-    assert proof.notes == (str(PAYMENT),)
+    assert proof.notes == (*found.problems, str(PAYMENT))
     assert not money_is_rebuilt(rebuilt(PAYMENT), {"pay_2"}).holds
+
+
+def test_balances_may_lack_what_was_broken_off_and_nothing_else() -> None:
+    posting = Difference("postings", "pay_1:sale:1", None, "a row", "absent", ("pay_1",))
+    balance = Difference("account_balances", "clearing/stripe/EUR", "balance_minor", "100", "0")
+    assert money_is_rebuilt(rebuilt(posting, balance, rows=1), {"pay_1"}).holds
+    assert money_is_rebuilt(rebuilt(balance), {"pay_1"}).counterexamples == (str(balance),)
 
 
 def test_rows_beyond_the_list_and_objects_that_went_on_are_counterexamples() -> None:
