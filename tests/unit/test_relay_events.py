@@ -172,13 +172,13 @@ async def test_an_event_counts_as_dispatched_only_together_with_its_rows(
 ) -> None:
     await _ready(database, ())
 
-    class Crash(BaseException):
-        """What nothing on its way handles."""
+    class Ended(BaseException):
+        """As the end of a process: nothing that handles errors may see it."""
 
     def crash(*_: object) -> None:
-        raise Crash
+        raise Ended
 
-    with monkeypatch.context() as patched, pytest.raises(Crash):
+    with monkeypatch.context() as patched, pytest.raises(Ended):
         patched.setattr(events, "mark_dispatched", crash)
         await database.write(dispatch, rows.LATER, 10)
     assert await database.read(_deliveries) == []
