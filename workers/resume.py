@@ -4,7 +4,7 @@ The workflow looks every unresolved effect up before it does anything new, so a 
 is the payment's, so one that still runs is left alone.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -52,14 +52,29 @@ class Resumed:
     started: tuple[str, ...]
     running: tuple[str, ...]
 
+    @staticmethod
+    def of(begun: Mapping[str, bool]) -> "Resumed":
+        """What was looked at, by whether it was started."""
+        return Resumed(
+            tuple(it for it, is_started in begun.items() if is_started),
+            tuple(it for it, is_started in begun.items() if not is_started),
+        )
+
 
 async def resume_all(
-    database: Database, client: Client, providers: Registry, windows: Windows, now: datetime, batch: int = 500
+    database: Database,
+    client: Client,
+    providers: Registry,
+    windows: Windows,
+    now: datetime,
+    batch: int = 500,
+    begun: dict[str, bool] | None = None,
 ) -> Resumed:
     """Start every payment, refund and webhook delivery that has something to wait for and no running workflow.
 
     Those that somebody waits for go first; most that are open wait for a payout, and can. What is accepted meanwhile is
-    not chased: its own workflow begins with it.
+    not chased: its own workflow begins with it. `begun` is filled on the way with what was looked at, and whether it was
+    started, which is all that is left of a run that raises.
     """
 
     async def payment(payment_id: str) -> bool | None:
@@ -75,7 +90,13 @@ async def resume_all(
     async def delivery(delivery_id: str) -> bool:
         return await _start_delivery(client, delivery_id)
 
-    resumed: dict[str, bool] = {}
+    resumed = {} if begun is None else begun
+
+    async def note(begin: Callable[[str], Awaitable[bool | None]], row_id: str) -> None:
+        # A server that was just lost may go away again.
+        if (is_started := await while_away(lambda: begin(row_id))) is not None:
+            resumed[row_id] = is_started
+
     for table, wanted, begin in (
         (payments, payments.c.status.in_(WAITED_FOR), payment),
         (refunds, refunds.c.status.in_(OPEN_REFUNDS), refund),
@@ -85,17 +106,8 @@ async def resume_all(
     ):
         async for ids in _pages(database, table, wanted, batch):
             new = [it for it in ids if it not in resumed]
-            begun = await side_by_side(new, partial(_unless_away, begin), AT_ONCE)
-            resumed |= {row_id: is_started for row_id, is_started in begun if is_started is not None}
-    return Resumed(
-        tuple(it for it, is_started in resumed.items() if is_started),
-        tuple(it for it, is_started in resumed.items() if not is_started),
-    )
-
-
-async def _unless_away(begin: Callable[[str], Awaitable[bool | None]], row_id: str) -> bool | None:
-    """A server that was just lost may go away again."""
-    return await while_away(lambda: begin(row_id))
+            await side_by_side(new, partial(note, begin), AT_ONCE)
+    return Resumed.of(resumed)
 
 
 _IS_UNDER_WAY = and_(

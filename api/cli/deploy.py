@@ -12,6 +12,7 @@ from api.cli import output
 from api.cli.acts import Act, on_record
 from api.cli.exit_codes import ExitCode
 from api.cli.installation import database_of
+from api.cli.temporal_says import trouble
 from corridor.runtime import build, client, settings
 from corridor.runtime.histories import Run, from_server
 from corridor.runtime.replay import Replayed
@@ -101,7 +102,16 @@ async def _adopt(connected: Client, loaded: Settings, from_build: str, act: Act,
             "while it is moved may no longer fit (or give --force)"
         )
         return ExitCode.CONFLICT
-    adopted = await adoption.adopt(connected, from_build, build.build_id(loaded), _judge(loaded))
+    moved: list[str] = []
+    try:
+        adopted = await adoption.adopt(connected, from_build, build.build_id(loaded), _judge(loaded), moved)
+    except (RPCError, RuntimeError) as error:
+        act.result = {"moved": len(moved)}
+        output.talk(
+            f"corridor: {trouble(error)}; {len(moved)} were moved and stay so, "
+            f"the others still wait for build {from_build}: run it again when it is back"
+        )
+        return act.ended(ExitCode.UNAVAILABLE)
     act.result = {"moved": len(adopted.moved), "misfits": len(adopted.misfits)}
     _name(adopted.misfits)
     output.line(f"{len(adopted.moved)} moved, {len(adopted.misfits)} still need build {from_build}")
@@ -135,13 +145,13 @@ def _answered(given: Mapping[str, object], command: Command) -> ExitCode:
         output.talk(f"corridor: the database cannot be reached: {error}; what is on no record is not done")
         return ExitCode.UNAVAILABLE
     except RPCError as error:
-        output.talk(f"corridor: Temporal refuses: {error.message}")
+        output.talk(f"corridor: {trouble(error)}")
         return ExitCode.CONFLICT if error.status in _REFUSALS else ExitCode.UNAVAILABLE
     except CodeUnusable as error:
         output.talk(f"corridor: histories cannot be replayed: {error}; nothing was changed")
         return ExitCode.FAILURE
     except RuntimeError as error:
-        output.talk(f"corridor: Temporal cannot be reached: {error}")
+        output.talk(f"corridor: {trouble(error)}")
         return ExitCode.UNAVAILABLE
 
 

@@ -4,17 +4,21 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from api.cli import output
 from api.cli.exit_codes import ExitCode
+from api.cli.temporal_says import trouble
+from api.cli.up import rates_in_force
 from corridor.runtime import client, keys, settings, temporal_server
 from corridor.runtime.refused import SettingsRefused
 from corridor.runtime.settings import Settings
+from corridor.storage import revision
 from corridor.storage.database import Database, DatabaseUnavailable
 
 _LOW_DISK_BYTES = 1_000_000_000
@@ -52,6 +56,7 @@ async def _examine(loaded: Settings) -> list[Finding]:
         "Temporal server": _executable,
         "database": _database,
         "Temporal": _temporal,
+        "reference rates": _rates,
     }
     return [await _check(name, check, loaded) for name, check in checks.items()]
 
@@ -91,13 +96,27 @@ async def _database(loaded: Settings) -> str:
         return "none yet; `corridor up` makes one"
     database = Database(loaded.database)
     try:
-        return f"schema {await database.read(_schema_version)}"
+        schema = await database.read(revision.schema)
+    except DBAPIError as error:
+        raise Trouble(
+            f"it refuses to tell its schema: {error.orig}; see DATABASE_URL and its rights"
+        ) from error
     finally:
         await database.close()
+    if schema.revision is None:
+        raise Trouble("it was never migrated; run: corridor migrate")
+    if schema.is_behind:
+        raise Trouble(f"schema {schema.revision}, this code needs {schema.needed}; run: corridor migrate")
+    newer = "" if schema.revision == schema.needed else f", newer than this code's {schema.needed}"
+    return f"schema {schema.revision}{newer}"
 
 
-def _schema_version(connection: Connection) -> str:
-    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+async def _rates(loaded: Settings) -> str:
+    """A payment in two currencies needs a rate; without one that is young enough it fails, and says so to its buyer."""
+    told, possible = rates_in_force(loaded, datetime.now(UTC))
+    if not possible:
+        raise Trouble(told)
+    return told
 
 
 async def _temporal(loaded: Settings) -> str:
@@ -109,7 +128,10 @@ async def _temporal(loaded: Settings) -> str:
             ListSearchAttributesRequest(namespace=connected.namespace)
         )
     except (RuntimeError, RPCError) as error:
-        raise Trouble(f"{found['target_host']} cannot be reached; is `corridor up` running?") from error
+        hint = "; is `corridor up` running?" if loaded.mode == "sandbox" and not client.is_remote() else ""
+        raise Trouble(
+            f"{found['target_host']}, namespace {found['namespace']}: {trouble(error)}{hint}"
+        ) from error
     missing = sorted(set(temporal_server.SEARCH_ATTRIBUTES) - set(answer.custom_attributes))
     if missing:
         raise Trouble(

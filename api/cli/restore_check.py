@@ -14,6 +14,7 @@ from api.cli import output
 from api.cli.acts import on_record
 from api.cli.exit_codes import ExitCode
 from api.cli.history import open_archive
+from api.cli.temporal_says import trouble
 from corridor.runtime import client as temporal_client
 from corridor.runtime import settings
 from corridor.runtime.settings import Settings
@@ -57,10 +58,11 @@ class Wanted:
 
 def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCode:
     """Success when nothing is missing any more; what a person must look at is a failure."""
+    findings = Findings(repaired=wanted.is_repair)
     try:
-        findings = asyncio.run(check(settings.load(**given), wanted))
+        asyncio.run(check(settings.load(**given), wanted, findings))
     except DatabaseUnavailable as error:
-        output.talk(f"corridor: the database cannot be reached: {error}; nothing was compared")
+        output.talk(f"corridor: the database cannot be reached: {error}; {so_far(findings)}")
         return ExitCode.UNAVAILABLE
     except StillWorking as working:
         output.talk(
@@ -69,44 +71,60 @@ def run(given: Mapping[str, object], wanted: Wanted, *, as_json: bool) -> ExitCo
         )
         return ExitCode.CONFLICT
     except ArchiveDamaged as damaged:
-        output.talk(
-            f"corridor: the archive is damaged: {damaged}; what was found before is repaired, run again"
-        )
+        output.talk(f"corridor: the archive is damaged: {damaged}; {so_far(findings)}")
         return ExitCode.FAILURE
     except (RPCError, RuntimeError) as error:
-        output.talk(f"corridor: Temporal cannot be reached: {error}; nothing was compared")
+        output.talk(f"corridor: {trouble(error)}; {so_far(findings)}")
         return ExitCode.UNAVAILABLE
     output.document(document(findings)) if as_json else _tell(findings)
     is_open = findings.left or (findings.provable and not findings.repaired)
     return ExitCode.FAILURE if is_open else ExitCode.OK
 
 
-async def check(loaded: Settings, wanted: Wanted) -> Findings:
+def so_far(findings: Findings) -> str:
+    """What a run did before it was cut off; a repair cut off goes on where it was."""
+    if not findings.repaired:
+        return f"{findings.histories} histories were read; nothing was changed: run it again when it is back"
+    if not findings.made_again and not findings.stopped:
+        return "no payment was repaired: run it again when it is back"
+    stopped = f" and {len(findings.stopped)} workflows were stopped" if findings.stopped else ""
+    return (
+        f"{len(findings.made_again)} payments were repaired and stay so{stopped}; the rest was not: "
+        "keep workers and API stopped and run it again when it is back"
+    )
+
+
+async def check(loaded: Settings, wanted: Wanted, findings: Findings | None = None) -> Findings:
     """One run against the installation that these settings describe; a repair is on the record of operators' acts.
 
-    Raises `StillWorking`, before anything is done.
+    `findings` is filled on the way. Raises `StillWorking`, before anything is done.
     """
+    findings = Findings(repaired=wanted.is_repair) if findings is None else findings
     wired = wiring.build(loaded, deadlines=UNHURRIED)
     try:
         if not wanted.is_repair:
-            return await _check(loaded, wanted, wired)
+            await _check(loaded, wanted, wired, findings)
+            return findings
         async with on_record(wired.edge.database, loaded, "restore-check", wanted.words()) as act:
-            findings = await _check(loaded, wanted, wired)
-            act.result = {"provable": len(findings.provable), "left": len(findings.left)}
-            act.result["repaired"] = findings.repaired
+            try:
+                await _check(loaded, wanted, wired, findings)
+                act.result = {"provable": len(findings.provable), "left": len(findings.left)}
+                act.result["repaired"] = findings.repaired
+            finally:
+                act.result["payments"] = len(findings.made_again)
             return findings
     finally:
         await wired.close()
 
 
-async def _check(loaded: Settings, wanted: Wanted, wired: Wiring) -> Findings:
+async def _check(loaded: Settings, wanted: Wanted, wired: Wiring, findings: Findings) -> None:
     client = await temporal_client.connect(loaded)
     if wanted.is_repair and not wanted.is_forced:
         providers, now = wired.edge.providers.names, datetime.now(UTC)
         await require_nobody(client, providers, loaded.api_address, now)
     archive = None if wanted.archive is None else open_archive(loaded, wanted.archive)
     asked = Check(wired.edge, client, wanted.since, wanted.query, archive, LIST_SETTLES_WITHIN)
-    return await asked.run(is_repair=wanted.is_repair)
+    await asked.run(is_repair=wanted.is_repair, findings=findings)
 
 
 def document(findings: Findings) -> dict[str, object]:

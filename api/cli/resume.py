@@ -8,6 +8,7 @@ from temporalio.service import RPCError
 from api.cli import output
 from api.cli.acts import on_record
 from api.cli.exit_codes import ExitCode
+from api.cli.temporal_says import trouble
 from corridor.runtime import client as temporal_client
 from corridor.runtime import settings
 from corridor.runtime.settings import Settings
@@ -19,18 +20,14 @@ from workflows.starts import Windows
 
 def run(given: Mapping[str, object], *, as_json: bool) -> ExitCode:
     """Start what has no running workflow; what still runs is left alone, so a second run is harmless."""
+    begun: dict[str, bool] = {}
     try:
-        resumed = asyncio.run(resume(settings.load(**given)))
+        resumed = asyncio.run(resume(settings.load(**given), begun))
     except DatabaseUnavailable as error:
-        output.talk(f"corridor: the database cannot be reached: {error}; nothing was started")
+        output.talk(f"corridor: the database cannot be reached: {error}; {so_far(begun)}")
         return ExitCode.UNAVAILABLE
-    except RuntimeError as error:
-        output.talk(f"corridor: Temporal cannot be reached: {error}; nothing was started")
-        return ExitCode.UNAVAILABLE
-    except RPCError as error:
-        output.talk(
-            f"corridor: Temporal went away or refuses: {error.message}; what was started goes on, run again"
-        )
+    except (RPCError, RuntimeError) as error:
+        output.talk(f"corridor: {trouble(error)}; {so_far(begun)}")
         return ExitCode.UNAVAILABLE
     if as_json:
         output.document({"started": resumed.started, "running": resumed.running})
@@ -39,8 +36,23 @@ def run(given: Mapping[str, object], *, as_json: bool) -> ExitCode:
     return ExitCode.OK
 
 
-async def resume(loaded: Settings) -> Resumed:
-    """One run against the installation that these settings describe, on the record of operators' acts."""
+def so_far(begun: Mapping[str, bool]) -> str:
+    """What a run did before it was cut off. A start whose answer was lost is in neither number, and is found running."""
+    if not begun:
+        return "nothing is known to have been started; run it again when it is back"
+    done = Resumed.of(begun)
+    return (
+        f"{len(done.started)} were started and go on, {len(done.running)} were running; "
+        "the others were not looked at: run it again when it is back"
+    )
+
+
+async def resume(loaded: Settings, begun: dict[str, bool] | None = None) -> Resumed:
+    """One run against the installation that these settings describe, on the record of operators' acts.
+
+    `begun`: filled on the way, see `resume_all`.
+    """
+    begun = {} if begun is None else begun
     wired = wiring.build(loaded)
     edge = wired.edge
     try:
@@ -50,8 +62,12 @@ async def resume(loaded: Settings) -> Resumed:
                 settle_within_seconds=loaded.settle_within_days * 86_400,
                 action_window_seconds=loaded.action_window_seconds,
             )
-            resumed = await resume_all(edge.database, client, edge.providers, windows, edge.now())
-            act.result = {"started": len(resumed.started), "left running": len(resumed.running)}
-            return resumed
+            try:
+                return await resume_all(
+                    edge.database, client, edge.providers, windows, edge.now(), begun=begun
+                )
+            finally:
+                done = Resumed.of(begun)
+                act.result = {"started": len(done.started), "left running": len(done.running)}
     finally:
         await wired.close()

@@ -26,17 +26,21 @@ def market_day(text: str) -> date:
     return EcbRates().newest_day() if text == "newest" else date.fromisoformat(text)
 
 
-def rates_in_force(loaded: Settings, now: datetime) -> str:
-    """Which day's rates conversions are held to; said at every start, because it decides whether any is possible."""
+def rates_in_force(loaded: Settings, now: datetime) -> tuple[str, bool]:
+    """Which day's rates conversions are held to, and whether any is possible; said at every start."""
     newest = EcbRates(max_age_days=loaded.rate_max_age_hours // 24).newest_day()
     if loaded.market_day is not None:
-        return f"market day: {loaded.market_day}, fixed by a setting; rates of that day are used as if it were today"
+        fixed = f"market day: {loaded.market_day}, fixed by a setting"
+        return f"{fixed}; rates of that day are used as if it were today", True
     if (now.astimezone(UTC).date() - newest).days * 24 > loaded.rate_max_age_hours:
+        remedy = ", or start with --market-day newest to try things out" if loaded.mode == "sandbox" else ""
         return (
-            f"market day: today, but the newest installed rates are of {newest}: conversions will be refused. "
-            "Update the rates, or start with --market-day newest to try things out"
+            f"market day: today, but the newest installed rates are of {newest}, older than the "
+            f"{loaded.rate_max_age_hours} h of rate_max_age_hours: conversions will be refused. "
+            f"Update the rates{remedy}",
+            False,
         )
-    return f"market day: today; the newest installed rates are of {newest}"
+    return f"market day: today; the newest installed rates are of {newest}", True
 
 
 HELD = ("sandbox",)
@@ -62,7 +66,7 @@ def run(given: Mapping[str, object], *, sandbox: bool, hold: bool = False) -> Ex
         stack.start()
         starting = False
         output.pairs(stack.addresses())
-        output.talk(rates_in_force(loaded, datetime.now(UTC)))
+        output.talk(rates_in_force(loaded, datetime.now(UTC))[0])
         output.talk("Ctrl-C stops everything")
         asked_to_stop.wait()
     except _Stopped:

@@ -1,12 +1,19 @@
 """The `corridor` command as a script meets it: exit codes, streams, and no traceback for a wrong environment."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.cli.temporal_says import trouble
+from corridor.fx.ecb import EcbRates
+from corridor.storage import revision
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +78,61 @@ def test_doctor_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
     assert done.returncode == 1
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
     assert findings["disk"]["ok"]
-    assert "127.0.0.1:1 cannot be reached" in findings["Temporal"]["detail"]
+    assert findings["Temporal"]["detail"].startswith(
+        "127.0.0.1:1, namespace default: Temporal cannot be reached"
+    )
+
+
+def _doctor(directory: Path, check: str, **environment: str) -> tuple[bool, str]:
+    own = {"TEMPORAL_ADDRESS": "127.0.0.1:1", **environment}
+    done = _corridor("doctor", "--json", "--data-dir", str(directory), **own)
+    assert done.stderr == ""
+    (found,) = [finding for finding in json.loads(done.stdout) if finding["check"] == check]
+    return found["ok"], found["detail"]
+
+
+def test_doctor_holds_the_schema_against_what_this_code_needs(tmp_path: Path) -> None:
+    path = tmp_path / "corridor.db"
+    path.touch()
+    assert _doctor(tmp_path, "database") == (False, "it was never migrated; run: corridor migrate")
+    assert _corridor("migrate", "--data-dir", str(tmp_path)).returncode == 0
+    newest = revision.known()[0]
+    assert _doctor(tmp_path, "database") == (True, f"schema {newest}")
+    for version, found in (
+        ("0003", (False, f"schema 0003, this code needs {newest}; run: corridor migrate")),
+        ("9999", (True, f"schema 9999, newer than this code's {newest}")),
+    ):
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        assert _doctor(tmp_path, "database") == found
+
+
+def test_doctor_says_that_no_rate_is_young_enough_and_what_to_do(tmp_path: Path) -> None:
+    ok, detail = _doctor(tmp_path, "reference rates", CORRIDOR_RATE_MAX_AGE_HOURS="1")
+    assert not ok
+    assert "conversions will be refused. Update the rates" in detail
+    newest = EcbRates().newest_day().isoformat()
+    assert _doctor(tmp_path, "reference rates", CORRIDOR_MARKET_DAY=newest)[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RPCError("no rights here", RPCStatusCode.PERMISSION_DENIED, b""),
+            "refuses these credentials: no rights",
+        ),
+        (
+            RPCError("namespace payments", RPCStatusCode.NOT_FOUND, b""),
+            "does not know it: namespace payments",
+        ),
+        (RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b""), "cannot be reached: tcp connect"),
+        (RuntimeError("Failed client connect: Status { code: Unauthenticated"), "refuses these credentials"),
+        (RuntimeError("Failed client connect: tcp connect error"), "cannot be reached"),
+    ],
+)
+def test_a_temporal_that_says_no_is_not_one_that_is_away(error: RPCError | RuntimeError, words: str) -> None:
+    assert trouble(error).startswith(f"Temporal {words}")
 
 
 def test_replaying_a_missing_directory_is_not_found(tmp_path: Path) -> None:

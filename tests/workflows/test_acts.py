@@ -1,16 +1,18 @@
-"""Operators' acts where Temporal answers: a command that did its work, one that was refused, and the decision of a review."""
+"""Operators' acts where Temporal answers: commands that worked, were cut off or refused, and the decision of a review."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
+import workers.resume
 from api.cli import deploy, resume
 from api.cli.acts import whoever_runs_this
 from api.cli.exit_codes import ExitCode
 from corridor.domain.money import Money
 from corridor.runtime.keys import KeyRing
 from corridor.storage import operator_acts, reviews
+from corridor.storage.database import DatabaseUnavailable
 from tests.workflows.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -33,6 +35,28 @@ async def test_a_resume_is_on_record_with_what_it_found(here: World, given: dict
     assert await asyncio.to_thread(resume.run, given, as_json=True) is ExitCode.OK
     found = {"started": 0, "left running": 1}
     assert await told(here) == [(whoever_runs_this(), "resume", "ok", found)]
+
+
+async def test_a_resume_that_loses_its_database_says_what_it_had_started(
+    here: World, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = await here.authorize()
+    await here.handle(lost.id).terminate("the server was lost")
+    pages = workers.resume._page
+
+    def away_at_the_second_table(*arguments: Any) -> list[str]:
+        if arguments[1].name != "payments":
+            raise DatabaseUnavailable("ConnectionResetError")
+        return pages(*arguments)
+
+    monkeypatch.setattr(workers.resume, "_page", away_at_the_second_table)
+    assert await asyncio.to_thread(resume.run, given, as_json=True) is ExitCode.UNAVAILABLE
+    said = capsys.readouterr().err
+    assert "1 were started and go on, 0 were running" in said
+    assert "nothing" not in said
+    ((_, _, outcome, result),) = await told(here)
+    assert outcome is not None
+    assert (outcome.startswith("failed"), result) == (True, {"started": 1, "left running": 0})
 
 
 async def test_an_adoption_that_was_refused_is_on_record_with_its_reason(

@@ -16,6 +16,7 @@ from api.cli.restore_check import Wanted
 from corridor.runtime.histories import of_workflows
 from corridor.runtime.keys import KeyRing
 from corridor.storage import operator_acts, payments
+from corridor.storage.database import DatabaseUnavailable
 from corridor.storage.sealing import Sealer
 from tests.workflows.earlier import copy_of, on, rows
 from tests.workflows.world import World, now
@@ -95,6 +96,34 @@ async def test_a_repair_beside_workers_is_refused_and_changes_nothing(
             ("ok", True),
         ]
         assert acts[-1].result["repaired"] is True
+
+
+async def test_a_repair_that_loses_its_database_says_what_stays(
+    here: World, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    begun = now().isoformat()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    for _ in range(2):
+        await here.pay()
+    monkeypatch.setenv("DATABASE_URL", before)
+    repaired, for_good = list[object](), Check._for_good
+
+    def once(self: Check, *arguments: Any) -> None:
+        if repaired:
+            raise DatabaseUnavailable("ConnectionResetError")
+        repaired.append(arguments)
+        for_good(self, *arguments)
+
+    monkeypatch.setattr(Check, "_for_good", once)
+    wanted = Wanted(is_repair=True, query=f'StartTime >= "{begun}"', is_forced=True)
+    assert await asyncio.to_thread(restore_check.run, given, wanted, as_json=True) is ExitCode.UNAVAILABLE
+    said = capsys.readouterr().err
+    assert "1 payments were repaired and stay so" in said
+    assert "run it again" in said
+    async with on(here, before) as edge:
+        (act,) = await edge.database.read(operator_acts.since, None)
+        assert act.result == {"payments": 1}
 
 
 async def test_what_the_server_forgot_is_repaired_from_the_archive(here: World, tmp_path: Path) -> None:

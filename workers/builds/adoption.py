@@ -7,7 +7,6 @@ moved, and what does not is named and left alone: it needs its old build back.
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from temporalio.api.common.v1 import WorkflowExecution
@@ -43,17 +42,20 @@ Judge = Callable[[AsyncIterable[Run]], Awaitable[Sequence[Replayed]]]
 """Replays histories against the code at hand."""
 
 
-async def adopt(client: Client, from_build: str, to_build: str, judge: Judge) -> Adopted:
+async def adopt(
+    client: Client, from_build: str, to_build: str, judge: Judge, moved: list[str] | None = None
+) -> Adopted:
     """Move what is pinned to one build to another, whose code `judge` knows. `from_build` must be stopped.
 
-    Some at a time: what was moved before an interruption need not be judged again.
+    Some at a time: what was moved before an interruption need not be judged again. `moved` is filled on the way, and is
+    all that is left of a run that raises.
     """
-    moved: list[str] = []
+    moved = [] if moved is None else moved
     misfits: list[Replayed] = []
     async for runs in _groups(from_server(client, deployment.pinned_to(from_build))):
         verdicts = await judge(runs)
         misfits += [it for it in verdicts if not fits(it)]
-        moved += await _pin_all(client, [it for it in verdicts if fits(it)], to_build)
+        await _pin_all(client, [it for it in verdicts if fits(it)], to_build, moved)
     return Adopted(tuple(moved), tuple(misfits))
 
 
@@ -88,10 +90,14 @@ def fits(replayed: Replayed) -> bool:
     return replayed.verdict in (Verdict.FITS, Verdict.SKIPPED)
 
 
-async def _pin_all(client: Client, fitting: Sequence[Replayed], build_id: str) -> list[str]:
-    """The ids of those that had not ended meanwhile. A busy server takes a second for each, so not one by one."""
-    done = await side_by_side(fitting, partial(_pin, client, build_id), PINNED_AT_ONCE)
-    return [it.workflow_id for it, is_moved in done if is_moved]
+async def _pin_all(client: Client, fitting: Sequence[Replayed], build_id: str, moved: list[str]) -> None:
+    """Adds the ids of those that had not ended meanwhile. A busy server takes a second for each, so not one by one."""
+
+    async def pin(replayed: Replayed) -> None:
+        if await _pin(client, build_id, replayed):
+            moved.append(replayed.workflow_id)
+
+    await side_by_side(fitting, pin, PINNED_AT_ONCE)
 
 
 async def _pin(client: Client, build_id: str, replayed: Replayed) -> bool:

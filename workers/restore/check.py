@@ -79,20 +79,21 @@ class Check:
     def database(self) -> Database:
         return self.edge.database
 
-    async def run(self, *, is_repair: bool) -> Findings:
+    async def run(self, *, is_repair: bool, findings: Findings | None = None) -> Findings:
         """Find every gap, and with `is_repair` close those that are provable. A second run finds nothing of these.
 
-        Raises `DatabaseUnavailable`, `RPCError`.
+        `findings` is filled on the way, and is all that is left of a run that raises `DatabaseUnavailable`, `RPCError`.
         """
-        findings = Findings(repaired=is_repair)
+        findings = Findings(repaired=is_repair) if findings is None else findings
         await self._list_is_whole()
         since = self.since or await self.database.read(newest_surely_known)
         imports = Imports()
         families = await self._read_families(since, findings, imports)
         behind, lost = await self._compare(families, imports, findings)
         if is_repair:
-            await self._repair(behind, imports, lost)
-            findings.stopped = [it async for it in self._stop(behind, imports, findings)]
+            await self._repair(behind, imports, lost, findings)
+            async for it in self._stop(behind, imports, findings):
+                findings.stopped.append(it)
         findings.gaps += await importing_again(self.database, imports, is_repair)
         delivered = self._runs(since, names.WEBHOOK_DELIVERY)
         findings.gaps += await deliveries.catch_up(self.database, delivered, is_repair)
@@ -188,11 +189,12 @@ class Check:
         imports.stage_for(connection, family.payment_id)
         return repair(connection, family, self.edge)
 
-    async def _repair(self, behind: list[Family], imports: Imports, lost: int) -> None:
+    async def _repair(self, behind: list[Family], imports: Imports, lost: int, findings: Findings) -> None:
         """Each payment in a transaction of its own, so that a repair cut off goes on where it was."""
         beyond = await self.database.read(events.last_position) + lost + SPARE_PLACES if lost else 0
         for family in behind:
             await self.database.write(self._for_good, family, imports, beyond)
+            findings.made_again.append(family.payment_id)
             beyond = 0  # the first place is beyond all that were given; those that follow come after it
 
     def _for_good(self, connection: Connection, family: Family, imports: Imports, beyond: int) -> None:

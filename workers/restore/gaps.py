@@ -59,6 +59,8 @@ class Findings:
     gaps: list[Gap] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     """Workflows that were ahead of a database that could not be brought up to them."""
+    made_again: list[str] = field(default_factory=list)
+    """Payments whose repair is committed, whatever becomes of the run after it."""
 
     @property
     def provable(self) -> list[Gap]:
