@@ -71,7 +71,9 @@ def door(settings: Settings) -> Door:
 
 
 def origins(settings: Settings) -> tuple[str, ...]:
-    """The Temporal UI's origin, under each name this machine has for itself."""
+    """What the settings name, else the embedded Temporal UI under each name this machine has for itself."""
+    if settings.codec_origins:
+        return settings.codec_origins
     found = {settings.temporal_ui_address}
     if settings.host in _LOCAL_NAMES:
         found |= {f"http://{name}:{settings.temporal_ui_port}" for name in ("127.0.0.1", "localhost")}

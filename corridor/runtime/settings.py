@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     temporal_ui_port: int = Field(8233, ge=1, le=65535)
     sandbox_port: int = Field(8090, ge=1, le=65535)
     codec_port: int = Field(8081, ge=1, le=65535)
+    codec_origins: tuple[str, ...] = Field(
+        (), description="pages that may ask the codec server (infra/README.md); none: the UI of `corridor up`"
+    )
     metrics_port: int = Field(9464, ge=0, le=65535, description="0 switches the Prometheus endpoint off")
     temporal_metrics_port: int = Field(0, ge=0, le=65535, description="metrics of Temporal's core; 0 is off")
     workers: int = Field(1, ge=1, le=64)

@@ -116,3 +116,15 @@ def test_public_sandbox_token_counts_as_none_and_an_own_one_is_required() -> Non
     assert door(load()).token is None
     assert door(load(codec_token="ours")).token == "ours"
     assert origins(load()) == ("http://127.0.0.1:8233", "http://localhost:8233")
+
+
+async def test_a_temporal_ui_on_a_hostname_of_its_own_is_let_in_by_its_origin() -> None:
+    ui = "https://temporal.example"
+    settings = load(codec_token="a-token-of-ours", codec_origins=(ui,))
+    preflight = {"Origin": ui, "Access-Control-Request-Method": "POST"}
+    async with client(door(settings), base="https://codec.example") as http:
+        allowed = await http.options("/decode", headers=preflight)
+        refused = await http.options("/decode", headers={**preflight, "Origin": "https://elsewhere.example"})
+    assert allowed.headers["Access-Control-Allow-Origin"] == ui
+    assert (allowed.status_code, refused.status_code) == (200, 400)
+    assert origins(load()) == (UI, "http://localhost:8233")
