@@ -128,3 +128,66 @@ def test_a_workflow_whose_task_fails_does_not_resolve_its_alert_between_two_trie
     (failing,) = [rule["expr"] for rule in rules() if rule["alert"] == "WorkflowTaskFailing"]
     (minutes,) = re.findall(r"\[(\d+)m\]", failing)
     assert int(minutes) >= 25
+
+
+TEMPORAL = """#!/bin/sh
+echo "$*" >> "$CALLS"
+case "$*" in *describe*) [ "$(grep -c describe "$CALLS")" -gt "$MISSING" ] ;; esac
+"""
+
+
+def _set_up(
+    directory: Path, missing: int, **environment: str
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the script with a `temporal` that does not find its namespace `missing` times; with what it was asked."""
+    calls, temporal = directory / "calls", directory / "temporal"
+    calls.touch()
+    temporal.write_text(TEMPORAL)
+    temporal.chmod(0o755)
+    (directory / "sleep").symlink_to("/bin/true")
+    own = {"PATH": f"{directory}:{os.environ['PATH']}", "CALLS": str(calls), "MISSING": str(missing)}
+    done = subprocess.run(  # noqa: S603 — our own script
+        ["/bin/sh", str(INFRA / "temporal" / "search-attributes.sh")],
+        env={**os.environ, **own, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done, calls.read_text("utf-8").splitlines()
+
+
+def test_the_set_up_of_a_cluster_waits_for_its_namespace(tmp_path: Path) -> None:
+    done, calls = _set_up(tmp_path, missing=2, TEMPORAL_NAMESPACE="payments")
+    assert done.returncode == 0, done.stderr
+    assert [call.split()[2] for call in calls[:4]] == ["describe", "describe", "describe", "create"]
+    assert len(calls) == 3 + len(temporal_server.SEARCH_ATTRIBUTES) + 1
+    assert calls[-1] == "operator namespace update --namespace payments --retention 30d"
+
+
+def test_the_set_up_of_a_cluster_without_the_namespace_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    done, calls = _set_up(tmp_path, missing=99, NAMESPACE_TRIES="3")
+    assert done.returncode == 1
+    assert "nothing was changed" in done.stderr
+    assert all("describe" in call for call in calls)
+
+
+def test_on_temporal_cloud_the_commands_are_told_and_nothing_is_called(tmp_path: Path) -> None:
+    done, calls = _set_up(
+        tmp_path,
+        missing=0,
+        TEMPORAL_ADDRESS="corridor.a1b2c.tmprl.cloud:7233",
+        TEMPORAL_NAMESPACE="corridor.a1b2c",
+    )
+    assert (done.returncode, calls) == (0, [])
+    assert '--search-attribute "AmountMinor=Int"' in done.stdout
+    assert "tcld namespace retention set --namespace corridor.a1b2c --retention-days 30" in done.stdout
+
+
+def test_nothing_of_ours_starts_before_the_cluster_is_set_up() -> None:
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text("utf-8"))["services"]
+    assert services["temporal-setup"]["restart"] == "on-failure"
+    for name in ("worker", "api", "codec"):
+        assert services[name]["depends_on"]["temporal-setup"] == {
+            "condition": "service_completed_successfully"
+        }
