@@ -304,13 +304,39 @@ def deploy_adopt(
 
 @keys.command("new")
 def keys_new(data_dir: DataDir = None, operator: Operator = None) -> None:
-    """Add a key to the ring and seal with it from now on; older keys still open what they sealed.
+    """Add a key and seal with it, for one machine that restarts whole; elsewhere `keys add`, then `keys use`.
 
     Example: corridor keys new --data-dir ./var
     """
     from api.cli import key_ring as command
 
     raise typer.Exit(command.rotate(_given(data_dir, operator)))
+
+
+@keys.command("add")
+def keys_add(data_dir: DataDir = None, operator: Operator = None) -> None:
+    """Add a key that opens and does not seal yet: the first step where processes are replaced one after another.
+
+    Example: corridor keys add, restart everything, corridor keys use k2, restart everything
+    """
+    from api.cli import key_ring as command
+
+    raise typer.Exit(command.add(_given(data_dir, operator)))
+
+
+@keys.command("use")
+def keys_use(
+    key: Annotated[str, typer.Argument(help="The key's id; every running process must have it.")],
+    data_dir: DataDir = None,
+    operator: Operator = None,
+) -> None:
+    """Seal with this key from the next start on; the others still open what they sealed.
+
+    Example: corridor keys use k2
+    """
+    from api.cli import key_ring as command
+
+    raise typer.Exit(command.use(_given(data_dir, operator), key))
 
 
 history.command("export")(history_commands.export)

@@ -1,7 +1,9 @@
 """The key ring: AES-256 keys by id, one of them current. New data is sealed with the current key only.
 
 As JSON: `{"current": "k2", "keys": {"k1": "<base64 of 32 bytes>", "k2": "…"}}`. A key stays in the ring for
-as long as anything sealed under it must be readable: the namespace's retention plus the history archive.
+as long as anything sealed under it must be readable: histories (the namespace's retention, then the archive), what
+providers sent, which the database keeps, and the secrets of merchants' webhook endpoints, which live as long as the
+endpoint. Nothing is sealed again under a newer key, so in practice a key is never taken out.
 """
 
 import base64
@@ -45,11 +47,20 @@ class KeyRing:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SettingsRefused('key ring: expected {"current": id, "keys": {id: base64}}') from None
 
-    def rotated(self) -> "KeyRing":
-        """The same ring with one more key, which becomes the current one."""
+    def extended(self) -> tuple[str, "KeyRing"]:
+        """The id of one more key and the ring with it, which seals as before: what a fleet must have first."""
         taken = [int(k[1:]) for k in self.keys if k[:1] == "k" and k[1:].isdigit()]
         key_id = f"k{max(taken, default=0) + 1}"
-        return KeyRing(key_id, {**self.keys, key_id: secrets.token_bytes(KEY_BYTES)})
+        return key_id, KeyRing(self.current, {**self.keys, key_id: secrets.token_bytes(KEY_BYTES)})
+
+    def using(self, key_id: str) -> "KeyRing":
+        """The same keys, sealing with this one. Raises `SettingsRefused` for a key that is not in the ring."""
+        return KeyRing(key_id, self.keys)
+
+    def rotated(self) -> "KeyRing":
+        """The same ring with one more key, which becomes the current one."""
+        key_id, ring = self.extended()
+        return ring.using(key_id)
 
     def render(self) -> str:
         """The JSON form."""

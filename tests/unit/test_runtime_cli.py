@@ -60,6 +60,23 @@ def test_keys_new_prints_the_id_and_rotates(tmp_path: Path) -> None:
     assert set(json.loads((tmp_path / "keyring.json").read_text())["keys"]) == {"k1", "k2"}
 
 
+def test_a_key_is_known_to_every_process_before_any_seals_with_it(tmp_path: Path) -> None:
+    def ring() -> tuple[str, set[str]]:
+        found = json.loads((tmp_path / "keyring.json").read_text())
+        return found["current"], set(found["keys"])
+
+    assert _corridor("keys", "use", "k1", "--data-dir", str(tmp_path)).returncode == 2
+    assert list(tmp_path.iterdir()) == []
+    assert _corridor("keys", "add", "--data-dir", str(tmp_path)).stdout == "k1\n"
+    assert _corridor("keys", "add", "--data-dir", str(tmp_path)).stdout == "k2\n"
+    assert ring() == ("k1", {"k1", "k2"})
+    assert _corridor("keys", "use", "k2", "--data-dir", str(tmp_path)).stdout == "k2\n"
+    assert ring() == ("k2", {"k1", "k2"})
+    refused = _corridor("keys", "use", "k9", "--data-dir", str(tmp_path))
+    assert (refused.returncode, ring()) == (2, ("k2", {"k1", "k2"}))
+    assert "'k9' is not in the ring" in refused.stderr
+
+
 def test_a_ring_kept_elsewhere_is_not_rotated_here(tmp_path: Path) -> None:
     done = _corridor("keys", "new", "--data-dir", str(tmp_path), CORRIDOR_ENCRYPTION_KEYS="{}")
     assert done.returncode == 5
