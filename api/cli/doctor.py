@@ -14,7 +14,8 @@ from temporalio.service import RPCError
 from api.cli import output
 from api.cli.exit_codes import ExitCode
 from api.cli.temporal_says import trouble
-from api.cli.up import rates_in_force
+from api.cli.up import known_rates, rates_in_force
+from corridor.fx.ecb import EcbRates
 from corridor.runtime import client, keys, settings, temporal_server
 from corridor.runtime.refused import SettingsRefused
 from corridor.runtime.settings import Settings
@@ -92,7 +93,7 @@ async def _executable(_loaded: Settings) -> str:
 
 
 async def _database(loaded: Settings) -> str:
-    if loaded.database_url is None and not (loaded.data_dir / "corridor.db").exists():
+    if _has_no_database(loaded):
         return "none yet; `corridor up` makes one"
     database = Database(loaded.database)
     try:
@@ -111,9 +112,20 @@ async def _database(loaded: Settings) -> str:
     return f"schema {schema.revision}{newer}"
 
 
+def _has_no_database(loaded: Settings) -> bool:
+    return loaded.database_url is None and not (loaded.data_dir / "corridor.db").exists()
+
+
 async def _rates(loaded: Settings) -> str:
     """A payment in two currencies needs a rate; without one that is young enough it fails, and says so to its buyer."""
-    told, possible = rates_in_force(loaded, datetime.now(UTC))
+    if _has_no_database(loaded):
+        known = EcbRates()
+    else:
+        try:
+            known = await known_rates(loaded)
+        except DBAPIError as error:
+            raise Trouble("the downloaded ones cannot be read; see what is said of the database") from error
+    told, possible = rates_in_force(loaded, datetime.now(UTC), known.newest_day())
     if not possible:
         raise Trouble(told)
     return told

@@ -1,5 +1,6 @@
 """`corridor up`: the embedded stack in the foreground, until Ctrl-C or SIGTERM."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from types import FrameType
 from api.cli import output
 from api.cli.exit_codes import ExitCode
 from corridor.fx.ecb import EcbRates
-from corridor.runtime import settings
+from corridor.runtime import rates, settings
 from corridor.runtime.ports import PortTaken
 from corridor.runtime.process import ChildFailed
 from corridor.runtime.settings import Settings
 from corridor.runtime.stack import AlreadyRunning, Stack
 from corridor.runtime.temporal_server import ServerMissing
+from corridor.storage.database import Database, DatabaseUnavailable
 
 
 class _Stopped(BaseException):
@@ -26,21 +28,33 @@ def market_day(text: str) -> date:
     return EcbRates().newest_day() if text == "newest" else date.fromisoformat(text)
 
 
-def rates_in_force(loaded: Settings, now: datetime) -> tuple[str, bool]:
-    """Which day's rates conversions are held to, and whether any is possible; said at every start."""
-    newest = EcbRates(max_age_days=loaded.rate_max_age_hours // 24).newest_day()
+async def known_rates(loaded: Settings) -> EcbRates:
+    """The packaged rates, and what the installation has downloaded since. Raises `DatabaseUnavailable`."""
+    known, database = EcbRates(max_age_days=loaded.rate_max_age_hours // 24), Database(loaded.database)
+    try:
+        await rates.learn(known, database)
+    finally:
+        await database.close()
+    return known
+
+
+def rates_in_force(loaded: Settings, now: datetime, newest: date) -> tuple[str, bool]:
+    """Which day's rates conversions are held to, and whether any is possible; said at every start.
+
+    `newest` is the last day whose rates are known here.
+    """
     if loaded.market_day is not None:
         fixed = f"market day: {loaded.market_day}, fixed by a setting"
         return f"{fixed}; rates of that day are used as if it were today", True
     if (now.astimezone(UTC).date() - newest).days * 24 > loaded.rate_max_age_hours:
         remedy = ", or start with --market-day newest to try things out" if loaded.mode == "sandbox" else ""
         return (
-            f"market day: today, but the newest installed rates are of {newest}, older than the "
-            f"{loaded.rate_max_age_hours} h of rate_max_age_hours: conversions will be refused. "
-            f"Update the rates{remedy}",
+            f"market day: today, but the newest known rates are of {newest}, older than the "
+            f"{loaded.rate_max_age_hours} h of rate_max_age_hours: conversions are refused until a worker has "
+            f"downloaded newer ones from reference_rates_url{remedy}",
             False,
         )
-    return f"market day: today; the newest installed rates are of {newest}", True
+    return f"market day: today; the newest known rates are of {newest}", True
 
 
 HELD = ("sandbox",)
@@ -66,7 +80,8 @@ def run(given: Mapping[str, object], *, sandbox: bool, hold: bool = False) -> Ex
         stack.start()
         starting = False
         output.pairs(stack.addresses())
-        output.talk(rates_in_force(loaded, datetime.now(UTC))[0])
+        newest = asyncio.run(known_rates(loaded)).newest_day()
+        output.talk(rates_in_force(loaded, datetime.now(UTC), newest)[0])
         output.talk("Ctrl-C stops everything")
         asked_to_stop.wait()
     except _Stopped:
@@ -74,7 +89,7 @@ def run(given: Mapping[str, object], *, sandbox: bool, hold: bool = False) -> Ex
     except (AlreadyRunning, PortTaken) as error:
         output.talk(f"corridor: {error}")
         return ExitCode.CONFLICT
-    except (ChildFailed, ServerMissing) as error:
+    except (ChildFailed, ServerMissing, DatabaseUnavailable) as error:
         output.talk(f"corridor: {error}")
         return ExitCode.UNAVAILABLE
     finally:

@@ -23,6 +23,15 @@ ASK_EVERY = timedelta(minutes=30)
 log = structlog.get_logger(__name__)
 
 
+async def learn(rates: EcbRates, database: Database) -> None:
+    """Add the days that are kept in the database. Raises `DatabaseUnavailable`."""
+    rates.learn(await database.read(reference_rates.since, SOURCE, _after_the_packaged(rates)))
+
+
+def _after_the_packaged(rates: EcbRates) -> str:
+    return (date.fromisoformat(rates.series.days[-1]) + timedelta(days=1)).isoformat()
+
+
 @dataclass(frozen=True)
 class RateKeeper:
     """`turn` for workers, `refresh` for every process that needs rates."""
@@ -50,8 +59,7 @@ class RateKeeper:
         if not self.is_needed:
             return 0
         before = self._rates.newest_day()
-        first = date.fromisoformat(self._rates.series.days[-1]) + timedelta(days=1)
-        self._rates.learn(await self.database.read(reference_rates.since, SOURCE, first.isoformat()))
+        await learn(self._rates, self.database)
         age = self.clock().astimezone(UTC).date() - self._rates.newest_day()
         metrics.reference_rate_age(age.days)
         return (self._rates.newest_day() - before).days
@@ -82,8 +90,7 @@ class RateKeeper:
             published = await ecb_download.download(address)
             if packaged[-1] not in published.days:
                 raise SeriesBroken(f"{packaged[-1]} is missing, so it is not the series that is known here")
-            first = (date.fromisoformat(packaged[-1]) + timedelta(days=1)).isoformat()
-            days = published.since(first)
+            days = published.since(_after_the_packaged(self._rates))
         except (NotDownloaded, SeriesBroken) as error:
             log.warning("reference rates were not updated; the known ones are used while they are young enough",
                         newest=self._rates.newest_day().isoformat(), error=str(error))  # fmt: skip

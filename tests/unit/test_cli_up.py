@@ -19,7 +19,7 @@ def test_newest_is_the_last_published_day_and_a_date_is_itself() -> None:
 
 
 def test_a_fixed_market_day_is_said_aloud() -> None:
-    told, possible = up.rates_in_force(load(market_day=NEWEST), datetime.now(UTC))
+    told, possible = up.rates_in_force(load(market_day=NEWEST), datetime.now(UTC), NEWEST)
     assert possible
     assert str(NEWEST) in told
     assert "fixed by a setting" in told
@@ -27,13 +27,13 @@ def test_a_fixed_market_day_is_said_aloud() -> None:
 
 def test_rates_that_are_too_old_are_announced_as_refused() -> None:
     long_after = datetime(NEWEST.year + 1, 1, 15, tzinfo=UTC)
-    told, possible = up.rates_in_force(load(), long_after)
+    told, possible = up.rates_in_force(load(), long_after, NEWEST)
     assert not possible
-    assert "will be refused" in told
+    assert "are refused" in told
 
 
 def test_fresh_rates_need_no_warning() -> None:
     same_day = datetime(NEWEST.year, NEWEST.month, NEWEST.day, 18, tzinfo=UTC)
-    told, possible = up.rates_in_force(load(), same_day)
+    told, possible = up.rates_in_force(load(), same_day, NEWEST)
     assert possible
     assert "refused" not in told

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -127,9 +128,20 @@ def test_doctor_holds_the_schema_against_what_this_code_needs(tmp_path: Path) ->
 def test_doctor_says_that_no_rate_is_young_enough_and_what_to_do(tmp_path: Path) -> None:
     ok, detail = _doctor(tmp_path, "reference rates", CORRIDOR_RATE_MAX_AGE_HOURS="1")
     assert not ok
-    assert "conversions will be refused. Update the rates" in detail
+    assert "conversions are refused until a worker has downloaded newer ones" in detail
     newest = EcbRates().newest_day().isoformat()
     assert _doctor(tmp_path, "reference rates", CORRIDOR_MARKET_DAY=newest)[0]
+
+
+def test_doctor_knows_the_rates_that_were_downloaded(tmp_path: Path) -> None:
+    assert _corridor("migrate", "--data-dir", str(tmp_path)).returncode == 0
+    today = datetime.now(UTC).date().isoformat()
+    with contextlib.closing(sqlite3.connect(tmp_path / "corridor.db")) as connection, connection:
+        connection.execute("INSERT INTO reference_rates VALUES ('ECB', ?, 'USD', '1.1310')", (today,))
+    assert _doctor(tmp_path, "reference rates") == (
+        True,
+        f"market day: today; the newest known rates are of {today}",
+    )
 
 
 @pytest.mark.parametrize(
