@@ -24,10 +24,13 @@ _MARK = update(settlement_lines).where(*_THIS_LINE)
 
 
 def know_batch(connection: Connection, provider: str, batch: SettlementBatch) -> bool:
-    """Note a batch; True when it still has to be imported. A second scheduler finds it known."""
+    """Note a batch; True when it still has to be imported. A second scheduler finds it known.
+
+    One whose rows did not add up is read again: its report may have been read before it was complete.
+    """
     found = connection.execute(_this_batch(provider, batch.batch_id)).one_or_none()
     if found is not None:
-        return bool(found.state == "importing")
+        return bool(found.state != "imported")
     connection.execute(
         insert(settlement_batches).values(
             provider=provider,

@@ -43,6 +43,30 @@ async def test_a_bad_row_costs_no_good_one(everywhere: World, monkeypatch: pytes
     assert await everywhere.database.read(_lines, "bad") == ["txn_broken"]
 
 
+async def test_a_report_that_was_read_before_it_was_complete_is_read_again(
+    everywhere: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its control total says that a row is missing; the payment of that row must not wait for ever."""
+    payments = [await everywhere.pay() for _ in range(2)]
+    original, hidden = BriefStripe.settlement_page, []
+
+    async def without_one_row(self: BriefStripe, batch_id: str, cursor: str | None) -> SettlementPage:
+        page = await original(self, batch_id, cursor)
+        hidden[:] = hidden or [line.line_id for line in page.lines if line.kind == "charge"][:1]
+        shown = tuple(line for line in page.lines if line.line_id not in hidden)
+        return page.model_copy(update={"lines": shown})
+
+    monkeypatch.setattr(BriefStripe, "settlement_page", without_one_row)
+    await everywhere.settle()
+    statuses = [(await everywhere.payment(it.id)).status for it in payments]
+    assert statuses.count("captured") >= 1
+    monkeypatch.undo()
+    await everywhere.import_settlement()
+    for payment in payments:
+        await everywhere.until(payment.id, "settled")
+    assert await everywhere.database.read(_states_of, hidden) == ["imported"]
+
+
 @pytest.mark.parametrize(
     "trouble",
     [LookUpFailed("the provider does not answer"), Refused(Refusal.NOT_FOUND, "no such thing")],
@@ -206,6 +230,13 @@ async def test_a_payment_in_another_currency_than_the_account_settles_at_what_th
     assert payment.status == "captured", payment.status_reason
     await here.settle()
     await here.until(payment.id, "settled")
+
+
+def _states_of(connection: Connection, lines: list[str]) -> list[str]:
+    """Of the batches that these rows are in."""
+    of = select(settlement_lines.c.batch_id).where(settlement_lines.c.line_id.in_(lines))
+    query = select(settlement_batches.c.state).where(settlement_batches.c.batch_id.in_(of))
+    return list(connection.execute(query).scalars())
 
 
 def _lines(connection: Connection, state: str) -> list[str]:
