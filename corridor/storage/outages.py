@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from corridor.storage.tables import provider_outages
+from corridor.storage.upsert import insert_unless_there
 
 
 class Cause(StrEnum):
@@ -31,13 +32,15 @@ def note(
 
     Nothing is noted while a contradiction is young.
     """
-    row = connection.execute(select(provider_outages).where(_is(provider, cause))).one_or_none()
     values = {"detail": detail[:200], "until": until}
+    # Several processes notice the same outage at the same moment.
+    first = insert_unless_there(connection, provider_outages)
+    if connection.execute(first.values(provider=provider, cause=cause, since=now, **values)).rowcount:
+        return
+    row = connection.execute(select(provider_outages).where(_is(provider, cause))).one_or_none()
     if row is None:
-        connection.execute(
-            insert(provider_outages).values(provider=provider, cause=cause, since=now, **values)
-        )
-    elif row.since != row.until:
+        return  # ended in between, by an answer
+    if row.since != row.until:
         connection.execute(update(provider_outages).where(_is(provider, cause)).values(**values))
     elif row.since <= now - CONTRADICTED_FOR:
         connection.execute(update(provider_outages).where(_is(provider, cause)).values(since=now, **values))

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, insert, or_, select, update
 
 from corridor.storage.rate_tables import reference_rate_sources as sources
 from corridor.storage.rate_tables import reference_rates as rates
+from corridor.storage.upsert import insert_unless_there
 
 Days = Mapping[str, Mapping[str, str]]
 """By ISO date, published units per 1 EUR by currency."""
@@ -32,10 +33,8 @@ def may_ask(connection: Connection, source: str, every: timedelta, now: datetime
     taken = update(sources).where(sources.c.source == source, is_due).values(asked_at=now)
     if connection.execute(taken).rowcount:
         return True
-    if connection.execute(select(sources.c.source).where(sources.c.source == source)).first() is not None:
-        return False
-    connection.execute(insert(sources).values(source=source, asked_at=now))
-    return True
+    first = insert_unless_there(connection, sources).values(source=source, asked_at=now)
+    return connection.execute(first).rowcount > 0
 
 
 def keep(connection: Connection, source: str, published: Days, digest: str, now: datetime) -> list[str]:

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.settlement import BadRow, SettlementBatch, SettlementLine
 from corridor.storage.records import Json
 from corridor.storage.tables import settlement_batches, settlement_lines
+from corridor.storage.upsert import insert_unless_there
 
 LineRow = Row[Any]
 
@@ -92,8 +92,7 @@ def stage(
         for row in bad
     ]
     if rows:
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        connection.execute(dialect.insert(settlement_lines).on_conflict_do_nothing(), rows)
+        connection.execute(insert_unless_there(connection, settlement_lines), rows)
 
 
 def of_batch(connection: Connection, provider: str, batch_id: str, states: Sequence[str]) -> list[LineRow]:

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.ids import Prefix, new_id
@@ -21,6 +20,7 @@ from corridor.storage.records import Json, time_view
 from corridor.storage.tables import events as event_table
 from corridor.storage.tables import webhook_deliveries
 from corridor.storage.tables import webhook_endpoints as endpoints
+from corridor.storage.upsert import insert_unless_there
 
 DeliveryRow = Any
 """A row with these columns as attributes."""
@@ -66,9 +66,8 @@ def create_for_event(
         for endpoint in subscribers
         if not endpoint.events or event_type in endpoint.events
     ]
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     if rows:
-        connection.execute(dialect.insert(webhook_deliveries).on_conflict_do_nothing(), rows)
+        connection.execute(insert_unless_there(connection, webhook_deliveries), rows)
     return [str(row["id"]) for row in rows]
 
 

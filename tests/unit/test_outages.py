@@ -1,5 +1,6 @@
 """Outages of providers: noticed by the watch and by the breaker, and over as soon as the provider answers."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -78,6 +79,13 @@ async def test_a_worker_that_is_cut_off_itself_closes_the_door_for_a_moment_only
     for _ in range(FAILURES):
         await alone_now.turn()
     assert await down(database, clock[0]), "with nobody who has answers it is an outage"
+
+
+async def test_an_outage_that_all_workers_notice_at_once_is_noted_by_each(database: Database) -> None:
+    until = NOW + KEEP_OUT
+    noting = (database.write(outages.note, "stripe", Cause.UNREACHABLE, "gone", NOW, until) for _ in range(8))
+    await asyncio.gather(*noting)
+    assert await down(database) == {"stripe": until}
 
 
 async def test_an_outage_nobody_watches_any_more_runs_out(database: Database) -> None:

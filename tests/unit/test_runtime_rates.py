@@ -1,5 +1,6 @@
 """Current reference rates: downloaded once for all processes from a file like the ECB's, kept, and used."""
 
+import asyncio
 import io
 import zipfile
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from threading import Thread
 import pytest
 
 from corridor.fx.desk import Desk
-from corridor.fx.ecb import MEMBER, EcbRates, packaged_series
+from corridor.fx.ecb import MEMBER, SOURCE, EcbRates, packaged_series
 from corridor.fx.ecb_download import expected_day
 from corridor.fx.market import Market
 from corridor.fx.port import RateProblem, RateUnavailable
 from corridor.runtime.rates import ASK_EVERY, RateKeeper
+from corridor.storage import reference_rates
 from corridor.storage.database import Database
 
 LAST = date.fromisoformat(packaged_series().days[-1])
@@ -190,3 +192,8 @@ async def test_a_clock_that_was_ahead_keeps_nobody_from_asking(
 )
 def test_which_day_is_out_by_now(now: str, expected: str) -> None:
     assert expected_day(datetime.fromisoformat(now)) == expected
+
+
+async def test_of_many_processes_that_start_at_once_one_asks(database: Database) -> None:
+    asked = [database.write(reference_rates.may_ask, SOURCE, ASK_EVERY, NOW) for _ in range(8)]
+    assert sorted(await asyncio.gather(*asked)) == [False] * 7 + [True]
