@@ -1,8 +1,8 @@
 """The card number guard: finds digits that could be a card number, wherever a request could carry them.
 
-Card numbers never belong here: merchants send a provider's token. A card number stands by itself, in one piece or in the
-groups that people write it in; digits inside a longer word are a piece of a UUID, a digest or an id. Ranges are those of
-the ISO/IEC 7812 issuers in use; with the Luhn check alone one 16-digit reference in ten would be refused by chance.
+Card numbers never belong here: merchants send a provider's token. A card number is a row of digits, whatever letters touch
+it, or stands in the groups that people write it in. Rows of digits inside a digest or an IBAN are pieces of those. Ranges are
+those of the ISO/IEC 7812 issuers in use; with the Luhn check alone one 16-digit reference in ten would be refused by chance.
 """
 
 import re
@@ -14,6 +14,10 @@ _WORDS_OF_DIGITS = re.compile(
 )
 """Groups of digits, a space or dash between two (" - " too); a group that touches a Latin letter is part of a word."""
 _SEPARATOR = re.compile(r"\D+")
+_IN_A_ROW = re.compile(r"(?<!\d)\d{13,19}(?!\d)", re.ASCII)
+_DIGEST = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{32,128}(?![0-9A-Za-z])")
+"""MD5 to SHA-512 in hexadecimal, and a UUID without its dashes."""
+_IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}[0-9]{2}[0-9A-Z]{11,30}(?![0-9A-Za-z])")
 
 _GROUPINGS: frozenset[tuple[int, ...]] = frozenset(
     {
@@ -54,8 +58,16 @@ _RANGES: tuple[tuple[int, int, frozenset[int]], ...] = (
 
 
 def contains_card_number(text: str) -> bool:
-    """True when 13 to 19 digits of `text` that stand by themselves, whole or grouped, could be a card number."""
-    return any(_has_card(_SEPARATOR.split(found.group())) for found in _WORDS_OF_DIGITS.finditer(text))
+    """True when 13 to 19 digits of `text`, in a row or grouped, could be a card number."""
+    if any(_has_card(_SEPARATOR.split(found.group())) for found in _WORDS_OF_DIGITS.finditer(text)):
+        return True
+    rest = _IBAN.sub(lambda found: "" if _is_iban(found.group()) else found.group(), _DIGEST.sub("", text))
+    return any(_is_card(row) for row in _IN_A_ROW.findall(rest))
+
+
+def _is_iban(text: str) -> bool:
+    """ISO 13616: the check digits, by ISO 7064 mod 97-10."""
+    return int("".join(str(int(sign, 36)) for sign in text[4:] + text[:4])) % 97 == 1
 
 
 def _has_card(groups: list[str]) -> bool:

@@ -144,14 +144,14 @@ def _escaped(name: str) -> str:
 def _card_number(pointer: str) -> NoReturn:
     detail = (
         "the request has digits that look like a card number; it was neither stored nor logged, and nothing was "
-        "changed. Send a provider's token; put a letter directly in front of a reference of 13 to 19 digits"
+        "changed. Send a provider's token; put a letter into the middle of a reference of 13 to 19 digits"
     )
     raise Problem(
         "account_data_not_accepted",
         detail,
         [
             FieldError(
-                pointer, "account_data_not_accepted", "remove it, or put a letter directly in front of it"
+                pointer, "account_data_not_accepted", "remove it, or put a letter into the middle of it"
             )
         ],
     )
