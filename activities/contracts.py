@@ -43,11 +43,21 @@ class Step(Generic[In, Out]):
     gives: type[Out]
 
 
+class Former(Message):
+    """An earlier event of an object, as it is recorded; `shown` is what it says of the object."""
+
+    sequence: int
+    event: str
+    at: datetime
+    shown: dict[str, Any]
+
+
 class Standing(Message):
     """A payment or refund as a step left it: its last event, and the columns of its row that change over its life.
 
     Columns that are null or zero are left out. Every step tells where it left its objects, so their rows and events
-    can be made again from histories alone.
+    can be made again from histories alone. A step that is taken again finds what came after it as well, and tells of
+    the events before: the history may have lost the answer that told of them first.
     """
 
     object_id: str
@@ -55,6 +65,7 @@ class Standing(Message):
     event: str
     at: datetime
     row: dict[str, Any]
+    former: tuple[Former, ...] = ()
 
 
 class EffectPlan(Message):

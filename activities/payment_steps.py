@@ -132,7 +132,8 @@ def _agreed_quote_id(connection: Connection, payment: PaymentRow) -> str:
 
 def _move(connection: Connection, wanted: MoveIn, now: datetime) -> Moved:
     payment = payments.lock(connection, wanted.payment_id)
-    if payment.status != wanted.to:
+    is_new = payment.status != wanted.to
+    if is_new:
         for review in reviews.open_for(connection, payment.id):
             reviews.decide(connection, review.id, "withdrawn", "payment", str(wanted.reason), now)
         release_lock(connection, payment, now)
@@ -148,7 +149,7 @@ def _move(connection: Connection, wanted: MoveIn, now: datetime) -> Moved:
     return Moved(
         status=Status(payment.status),
         sequence=payment.sequence,
-        stands=standing.of_payment(connection, payment.id),
+        stands=standing.of_payment(connection, payment.id, again=not is_new),
     )
 
 

@@ -81,18 +81,22 @@ class Preparation:
     def _prepare(
         self, connection: Connection, wanted: PrepareIn, chosen: Chosen | Refused | None, now: datetime
     ) -> Prepared:
-        decided = self._decide(connection, wanted, chosen, now)
-        return decided.model_copy(update={"stands": standing.of_payment(connection, wanted.payment_id)})
+        payment = payments.lock(connection, wanted.payment_id)
+        earlier = self._decided_before(connection, payment)
+        decided = earlier or self._decide(connection, payment, wanted, chosen, now)
+        stands = standing.of_payment(connection, payment.id, again=earlier is not None)
+        return decided.model_copy(update={"stands": stands})
 
     def _decide(
-        self, connection: Connection, wanted: PrepareIn, chosen: Chosen | Refused | None, now: datetime
+        self,
+        connection: Connection,
+        payment: PaymentRow,
+        wanted: PrepareIn,
+        chosen: Chosen | Refused | None,
+        now: datetime,
     ) -> Prepared:
-        payment = payments.lock(connection, wanted.payment_id)
         # By a clock that is behind, a lock would have run out for everybody else before it is used.
         now = max(now, payment.created_at)
-        earlier = self._decided_before(connection, payment)
-        if earlier is not None:
-            return earlier
         if wanted.approved_review is None:
             stopped = self._judge(connection, payment, now)
             if stopped is not None:

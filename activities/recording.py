@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from activities import refund_booking, standing
 from activities.contracts import Executed
 from activities.edge import Deadlines
-from corridor.domain.effect import Operation
+from corridor.domain.effect import EffectState, Operation
 from corridor.domain.outcome import Outcome, ProviderAnswer
 from corridor.domain.payment import RefundStatus, Status, StatusReason, status_after
 from corridor.fx.store import release_quote
@@ -38,7 +38,7 @@ def record_answer(
     answer = _trusted(effect, answer)
     recorded = effects.record(connection, effect, answer, now)
     if recorded is None:
-        return _executed(connection, effect)
+        return _executed(connection, effect, again=True)
     if Operation(effect.operation) in COLLECTING:
         _move_payment(connection, payment, effect, answer, now, deadlines)
     elif effect.operation == Operation.REFUND:
@@ -50,10 +50,11 @@ def record_answer(
 
 def as_recorded(connection: Connection, key: str) -> Executed:
     """What is known of the effect now, rebuilt from the rows; a repeated activity returns the same facts."""
-    return _executed(connection, effects.get(connection, key))
+    effect = effects.get(connection, key)
+    return _executed(connection, effect, again=EffectState(effect.state).is_final)
 
 
-def _executed(connection: Connection, effect: Any) -> Executed:
+def _executed(connection: Connection, effect: Any, *, again: bool = False) -> Executed:
     payment = standing.payment_row(connection, effect.payment_id)
     is_refund = effect.operation == Operation.REFUND
     refund = standing.refund_row(connection, effect.object_id) if is_refund else None
@@ -62,6 +63,8 @@ def _executed(connection: Connection, effect: Any) -> Executed:
     stands = [standing.told(payment, standing.PAYMENT_COLUMNS)]
     if refund is not None:
         stands.append(standing.told(refund, standing.REFUND_COLUMNS))
+    if again:
+        stands = [standing.with_former(connection, it) for it in stands]
     return Executed(
         outcome=answer.outcome if answer is not None else Outcome.UNKNOWN,
         status=Status(payment.status),

@@ -44,28 +44,33 @@ class RefundSteps:
         return reserved
 
     def _reserve_and_tell(self, connection: Connection, wanted: RefundIn, now: datetime) -> RefundReserved:
-        reserved = self._reserve(connection, wanted, now)
+        payment = payments.lock(connection, wanted.payment_id)
+        refund = refunds.lock(connection, wanted.refund_id)
+        earlier = self._reserved_before(connection, payment, refund)
+        reserved = earlier or self._reserve(connection, payment, refund, now)
         told = {
             "posted_at": standing.posted_at(connection, reserved.postings),
-            "stands": standing.of_refund(connection, wanted.payment_id, wanted.refund_id),
+            "stands": standing.of_refund(connection, payment.id, refund.id, again=earlier is not None),
         }
         return reserved.model_copy(update=told)
 
-    def _reserve(self, connection: Connection, wanted: RefundIn, now: datetime) -> RefundReserved:
-        payment = payments.lock(connection, wanted.payment_id)
-        refund = refunds.lock(connection, wanted.refund_id)
+    def _reserved_before(self, connection: Connection, payment: Any, refund: Any) -> RefundReserved | None:
+        """What an earlier run of this step left behind."""
         if refund.status == RefundStatus.FAILED:
             return RefundReserved(status=RefundStatus.FAILED, refused=refund.status_reason)
-        provider = self._edge.providers[payment.provider]
         known = _newest_effect(connection, payment.id, refund.id)
-        if known is not None:
-            posted = store.posting_by_key(connection, refund_booking.reserve_key(refund.id))
-            return _reserved(refund, plans.plan_of(known, provider), posted)
+        if known is None:
+            return None
+        posted = store.posting_by_key(connection, refund_booking.reserve_key(refund.id))
+        return _reserved(refund, plans.plan_of(known, self._edge.providers[payment.provider]), posted)
+
+    def _reserve(self, connection: Connection, payment: Any, refund: Any, now: datetime) -> RefundReserved:
         refunds.mark_started(connection, refund.id, now)
         try:
             with connection.begin_nested():
                 posting = refund_booking.reserve(connection, payment, refund, now)
                 amount = Money(refund.amount_minor, refund.currency)
+                provider = self._edge.providers[payment.provider]
                 plan = plans.declare(
                     connection, provider, payment, Operation.REFUND, refund.id, 1, amount, now
                 )
@@ -93,7 +98,8 @@ def _reserved(refund: Any, plan: EffectPlan, posting: Posting | None) -> RefundR
 def _release(connection: Connection, wanted: RefundIn, now: datetime) -> RefundReleased:
     payment = payments.lock(connection, wanted.payment_id)
     refund = refunds.lock(connection, wanted.refund_id)
-    if refund.status in (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW):
+    is_new = refund.status in (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW)
+    if is_new:
         refund_booking.release(connection, payment, refund, StatusReason.NOT_SENT, now)
     posted = [store.posting_by_key(connection, key) for key in refund_booking.later_keys(refund.id)]
     postings = tuple(posting for posting in posted if posting is not None)
@@ -102,5 +108,5 @@ def _release(connection: Connection, wanted: RefundIn, now: datetime) -> RefundR
         status=RefundStatus(refund.status),
         postings=postings,
         posted_at=standing.posted_at(connection, postings),
-        stands=standing.of_refund(connection, payment.id, refund.id),
+        stands=standing.of_refund(connection, payment.id, refund.id, again=not is_new),
     )

@@ -50,8 +50,9 @@ class ReviewSteps:
         review = reviews.get(
             connection, wanted.review_id
         )  # under the lock: evidence may just have answered it
-        decided_at = now if review.status == "open" else review.decided_at
-        if review.status == "open":
+        is_new = review.status == "open"
+        decided_at = now if is_new else review.decided_at
+        if is_new:
             reviews.decide(connection, review.id, wanted.decision, wanted.decided_by, wanted.note, now)
         executed = None
         match wanted.decision:
@@ -75,7 +76,7 @@ class ReviewSteps:
             executed=executed,
             effect_key=wanted.effect_key,
             at=decided_at,
-            stands=_stands(connection, payment.id, review.object_id),
+            stands=_stands(connection, payment.id, review.object_id, again=not is_new),
         )
 
 
@@ -120,7 +121,7 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
     payment = payments.lock(connection, wanted.payment_id)
     refund = refunds.lock(connection, wanted.object_id) if is_id(wanted.object_id, Prefix.REFUND) else None
     if not _may_wait(payment if refund is None else refund):
-        return _opened(connection, None, payment, wanted, now)
+        return _opened(connection, None, payment, wanted, now, again=True)
     facts: Json = {**wanted.facts, "looks": _looks(connection, wanted.facts.get("effect"))}
     review_id = reviews.open_review(
         connection,
@@ -155,7 +156,13 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
 
 
 def _opened(
-    connection: Connection, review_id: str | None, payment: Any, wanted: OpenReviewIn, now: datetime
+    connection: Connection,
+    review_id: str | None,
+    payment: Any,
+    wanted: OpenReviewIn,
+    now: datetime,
+    *,
+    again: bool = False,
 ) -> ReviewOpened:
     return ReviewOpened(
         review_id=review_id,
@@ -164,14 +171,16 @@ def _opened(
         reason=wanted.reason,
         facts=wanted.facts,
         at=now,
-        stands=_stands(connection, payment.id, wanted.object_id),
+        stands=_stands(connection, payment.id, wanted.object_id, again=again),
     )
 
 
-def _stands(connection: Connection, payment_id: str, object_id: str) -> tuple[Standing, ...]:
+def _stands(
+    connection: Connection, payment_id: str, object_id: str, *, again: bool = False
+) -> tuple[Standing, ...]:
     if is_id(object_id, Prefix.REFUND):
-        return standing.of_refund(connection, payment_id, object_id)
-    return standing.of_payment(connection, payment_id)
+        return standing.of_refund(connection, payment_id, object_id, again=again)
+    return standing.of_payment(connection, payment_id, again=again)
 
 
 def _may_wait(row: Any) -> bool:

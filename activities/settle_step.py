@@ -37,7 +37,8 @@ def _settle(connection: Connection, wanted: SettleIn, now: datetime) -> Settled:
     payment = payments.lock(connection, wanted.payment_id)
     row = settlement.line(connection, wanted.provider, wanted.line_id)
     key = f"{payment.id}:settle:{wanted.line_id}"
-    if payment.status == Status.CAPTURED:
+    is_new = payment.status == Status.CAPTURED
+    if is_new:
         line = SettlementLine.model_validate(row.body)
         payment = _book(connection, payment, wanted.provider, line, key, now)
     written = store.written(connection, [key])
@@ -51,7 +52,7 @@ def _settle(connection: Connection, wanted: SettleIn, now: datetime) -> Settled:
         postings=tuple(it.posting for it in written),
         line_id=wanted.line_id,
         posted_at=tuple(it.posted_at for it in written),
-        stands=standing.of_payment(connection, payment.id),
+        stands=standing.of_payment(connection, payment.id, again=not is_new),
     )
 
 

@@ -1,8 +1,11 @@
 """Where a step left its objects, for the history: their rows as they stood at the end of the step's transaction.
 
 With these and with what was accepted, the rows, their events and the frozen answers can be made again from histories
-alone, and no rule of today is applied to what happened yesterday. A step that runs again after its commit finds the
-same rows, so it tells the same.
+alone, and no rule of today is applied to what happened yesterday.
+
+A step that runs again after its commit may find that others followed it: the next local step of the same workflow
+task, of which a killed worker reported none, or a refund of a captured payment. Its own event is then not the last one
+any more, and no other step knows that it was never told, so a step that finds its work done tells the events before too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, and_, bindparam, select
 
-from activities.contracts import Standing
+from activities.contracts import Former, Standing
 from corridor.domain.posting import Posting
 from corridor.ledger import store
 from corridor.storage.tables import events, payments, refunds
@@ -40,6 +43,18 @@ _PAYMENT = _with_event(payments, PAYMENT_COLUMNS)
 _REFUND = _with_event(refunds, REFUND_COLUMNS)
 
 
+FORMER_TOLD = 8
+"""Events that are told again: what can have happened to one object between a step and its repeat, with room."""
+
+_FORMER = (
+    select(events.c.sequence, events.c.type, events.c.created_at, events.c.data)
+    .where(events.c.object_id == bindparam("wanted"), events.c.sequence < bindparam("before"))
+    .where(events.c.sequence > 1)  # the first is told by what was accepted
+    .order_by(events.c.sequence.desc())
+    .limit(FORMER_TOLD)
+)
+
+
 def payment_row(connection: Connection, payment_id: str) -> Row[Any]:
     """`PAYMENT_COLUMNS` of the payment as they are now, and its last event, for `told`."""
     return connection.execute(_PAYMENT, {"wanted": payment_id}).one()
@@ -50,14 +65,29 @@ def refund_row(connection: Connection, refund_id: str) -> Row[Any]:
     return connection.execute(_REFUND, {"wanted": refund_id}).one()
 
 
-def of_payment(connection: Connection, payment_id: str) -> tuple[Standing, ...]:
-    """The payment as it stands now."""
-    return (told(payment_row(connection, payment_id), PAYMENT_COLUMNS),)
+def of_payment(connection: Connection, payment_id: str, *, again: bool = False) -> tuple[Standing, ...]:
+    """The payment as it stands now; with its former events where the step found `again` what it had done before."""
+    stands = told(payment_row(connection, payment_id), PAYMENT_COLUMNS)
+    return (with_former(connection, stands) if again else stands,)
 
 
-def of_refund(connection: Connection, payment_id: str, refund_id: str) -> tuple[Standing, ...]:
-    """The payment and its refund as they stand now."""
-    return (*of_payment(connection, payment_id), told(refund_row(connection, refund_id), REFUND_COLUMNS))
+def of_refund(
+    connection: Connection, payment_id: str, refund_id: str, *, again: bool = False
+) -> tuple[Standing, ...]:
+    """The payment and its refund as they stand now, `again` as of a payment."""
+    stands = told(refund_row(connection, refund_id), REFUND_COLUMNS)
+    refund = with_former(connection, stands) if again else stands
+    return (*of_payment(connection, payment_id, again=again), refund)
+
+
+def with_former(connection: Connection, stands: Standing) -> Standing:
+    """The same with the object's last events before its own, oldest first."""
+    rows = connection.execute(_FORMER, {"wanted": stands.object_id, "before": stands.sequence}).all()
+    former = tuple(
+        Former(sequence=row.sequence, event=row.type, at=row.created_at, shown=row.data)
+        for row in reversed(rows)
+    )
+    return stands.model_copy(update={"former": former})
 
 
 def posted_at(connection: Connection, made: Sequence[Posting]) -> tuple[datetime, ...]:

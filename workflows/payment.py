@@ -184,7 +184,7 @@ class PaymentWorkflow:
         for poll in chain(BUYER_POLL_SECONDS, repeat(BUYER_POLL_SECONDS[-1])):
             left = seconds_until(self.state.action_until)
             await self.hints.wait(min(poll, left), "the buyer's authentication", lambda: bool(self.tickets))
-            if (ticket := self.tickets.take()) is not None:
+            if (ticket := await self.tickets.recorded()) is not None:
                 return await self._cancel(ticket)
             self.state.became(await look_once(plan))
             if self.state.status is not Status.REQUIRES_ACTION:
@@ -200,7 +200,7 @@ class PaymentWorkflow:
             f"review {self.state.review_id}: {self.state.review_reason}",
             lambda: bool(self.tickets),
         )
-        ticket = self.tickets.take()
+        ticket = await self.tickets.recorded()
         if ticket is None:
             await self._look_during_review()
         elif isinstance(ticket.command, ReviewCommand) and ticket.command.review_id == self.state.review_id:
@@ -244,7 +244,7 @@ class PaymentWorkflow:
             )
         except TimeoutError:
             return await self._release(Status.EXPIRED, StatusReason.AUTHORIZATION_EXPIRED)
-        ticket = self.tickets.take() or broken("a ticket woke us")
+        ticket = await self.tickets.recorded() or broken("a ticket woke us")
         if isinstance(ticket.command, CaptureCommand):
             return await self._capture(ticket, ticket.command)
         return await self._cancel(ticket)

@@ -120,7 +120,7 @@ class RefundWorkflow:
             self._became(await look_once(plan))
 
     async def _decide(self, plan: EffectPlan) -> None:
-        ticket = self.tickets.take() or broken("a ticket woke us")
+        ticket = await self.tickets.recorded() or broken("a ticket woke us")
         command = ReviewCommand.model_validate(ticket.command)
         decided = await local(
             DECIDE_REVIEW,

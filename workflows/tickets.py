@@ -4,6 +4,7 @@ A handler takes a ticket and waits; it never runs an activity itself, so overlap
 """
 
 from collections import deque
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
@@ -12,6 +13,10 @@ from corridor.domain.outcome import Frozen
 from workflows.messages import CommandDone
 
 C = TypeVar("C", bound=Frozen)
+
+RECORDED_AFTER = timedelta(milliseconds=1)
+"""The shortest timer: it ends the workflow task in which a command arrived."""
+RECORDED = "the command is recorded before it is carried out"
 
 
 class Ticket:
@@ -44,5 +49,18 @@ class Tickets:
         return bool(self._waiting)
 
     def take(self) -> Ticket | None:
-        """The oldest command, or None."""
+        """The oldest command, or None; to be answered, not carried out."""
         return self._waiting.popleft() if self._waiting else None
+
+    async def recorded(self) -> Ticket | None:
+        """The oldest command, or None; to be carried out, so it returns once the command is in the history.
+
+        An update that was only delivered is in no history: a worker and a server that are killed then forget it
+        (github.com/temporalio/temporal, docs/architecture/workflow-update.md). A local step of that same task would
+        have committed by then, and nobody would go on with what it began: a review decided, and its payment waiting
+        for the decision for ever.
+        """
+        ticket = self.take()
+        if ticket is not None and workflow.patched("commands-are-recorded"):
+            await workflow.sleep(RECORDED_AFTER, summary=RECORDED)
+        return ticket

@@ -128,6 +128,16 @@ async def review_declined(here: World) -> Kept:
     return _payment(payment.id)
 
 
+async def review_approved_once_recorded(here: World) -> Kept:
+    """Commands before `review_approved` was recorded acted in the task they came in; since then not."""
+    return await review_approved(here)
+
+
+async def canceled_once_recorded(here: World) -> Kept:
+    """The same of `canceled`."""
+    return await canceled(here)
+
+
 async def webhook_before_response(here: World) -> Kept:
     payment_id = await here.accept()
     await here.plant("latency", milliseconds=1_000)
@@ -284,6 +294,11 @@ async def refund_reviewed(here: World) -> Kept:
     return [(names.REFUND, names.refund_workflow_id(made.id))]
 
 
+async def refund_reviewed_once_recorded(here: World) -> Kept:
+    """As `review_approved_once_recorded`."""
+    return await refund_reviewed(here)
+
+
 async def refund_came_back(here: World) -> Kept:
     payment = await here.pay("pm_card_refundFail")
     made = await here.refund(payment.id, 4_000)
@@ -342,6 +357,7 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
         unknown_sent_again, key_spent, unknown_reviewed, expired_quote, slippage_exceeded, canceled,
         cancel_during_capture, review_approved, review_declined, webhook_before_response, refund, refund_over_limit,
         refund_not_sent, refund_came_back, settlement, settlement_side_by_side, delivered, delivery_retried,
-        delivered_from_its_own_queue,
+        delivered_from_its_own_queue, review_approved_once_recorded, canceled_once_recorded,
+        refund_reviewed_once_recorded,
     )
 }  # fmt: skip

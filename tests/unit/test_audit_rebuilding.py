@@ -67,5 +67,11 @@ def test_rows_beyond_the_list_and_objects_that_went_on_are_counterexamples() -> 
     more = money_is_rebuilt(rebuilt(PAYMENT, rows=4, ahead=("pay_3",)), {"pay_1"})
     assert more.counterexamples == (
         "payments: 3 further rows that are not listed",
-        "1 objects went on after these histories",
+        "pay_3: the database tells more of it than its histories",
     )
+
+
+def test_what_ended_in_a_step_that_a_termination_cut_off_is_in_no_history_and_noted() -> None:
+    proof = money_is_rebuilt(rebuilt(ahead=("pay_1",)), {"pay_1"})
+    assert proof.holds
+    assert proof.notes == ("pay_1: the database tells more of it than its histories",)

@@ -1,32 +1,26 @@
 """What histories alone say, beside what the database holds: equal in every row, and a planted difference is named."""
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, select, text
 
 from corridor.domain.accepted import Asked, NewPayment
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.posting import credit, debit, posting
 from corridor.ledger import store
-from corridor.runtime.histories import from_server, of_workflows
+from corridor.runtime.histories import of_workflows
 from corridor.storage import idempotency, payments
-from corridor.storage.database import Database
 from corridor.storage.ledger_tables import entries, postings
 from corridor.storage.tables import payments as payment_table
-from corridor.storage.tables import settlement_lines
 from tests.replay import scenarios
+from tests.workflows.told import Told, told_since
 from tests.workflows.world import World, now
 from workers.rebuild import rebuild
-from workers.rebuild.compare import Comparison, TableReport
-from workers.rebuild.fold import Books
-from workers.rebuild.rebuild import Rebuilt
+from workers.rebuild.compare import TableReport
 
 CHANGE_A_LEG = (
     "UPDATE entries SET amount_minor = amount_minor + :by"
@@ -35,46 +29,6 @@ CHANGE_A_LEG = (
 DROP_THE_LEGS = "DELETE FROM entries WHERE posting_id = (SELECT id FROM postings WHERE key = :key)"
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@dataclass
-class Told:
-    """A world in which nearly everything happened, and what its histories were folded into."""
-
-    here: World
-    rebuilt: Rebuilt
-    directory: Path
-
-    async def compared(self) -> Comparison:
-        """The books, written into a new database and compared with the live one as it is now."""
-        target = Database(f"sqlite:///{self.directory / new_id(Prefix.REQUEST, now())}.db")
-        try:
-            await rebuild.write(self.rebuilt, target, self.here.wired.edge.providers)
-            await rebuild.beside_live(self.rebuilt, target, self.here.database)
-        finally:
-            await target.close()
-        assert self.rebuilt.comparison is not None
-        return self.rebuilt.comparison
-
-
-async def _told(here: World, directory: Path, began: datetime) -> Told:
-    """Everything that was started since, read from Temporal."""
-    found = Rebuilt(Books())
-    converter = here.client.data_converter
-    async with asyncio.timeout(60):
-        while await here.database.read(_rows_on_their_way):
-            await asyncio.sleep(0.1)
-    await asyncio.sleep(2)  # the server's list of runs lags behind
-    query = f'{rebuild.CARRIES_MONEY} AND StartTime >= "{began.isoformat()}"'
-    await rebuild.fold(from_server(here.client, query), converter, found)
-    await rebuild.catch_up(found, here.database, lambda ids: of_workflows(here.client, ids), converter)
-    return Told(here, found, directory)
-
-
-def _rows_on_their_way(connection: Connection) -> int:
-    """Settlement rows that their payments have not booked yet."""
-    under_way = settlement_lines.c.state.in_(("staged", "signaled"))
-    return int(connection.execute(select(func.count()).where(under_way)).scalar_one())
 
 
 async def _a_day(here: World) -> None:
@@ -140,7 +94,7 @@ async def test_what_histories_say_is_what_the_database_holds(everywhere: World, 
     """Ledger, payments, refunds, events, effects, frozen answers and settlement rows: every row, every column."""
     began = now()
     await _a_day(everywhere)
-    told = await _told(everywhere, tmp_path, began)
+    told = await told_since(everywhere, tmp_path, began)
     found = await told.compared()
     assert told.rebuilt.problems == []
     assert [str(difference) for table in found.tables for difference in table.differences] == []
@@ -173,7 +127,7 @@ async def told(here: World, tmp_path: Path) -> Told:
     await here.refund(payment.id, 1_000)
     await here.settle()
     await here.until(payment.id, "settled")
-    found = await _told(here, tmp_path, began)
+    found = await told_since(here, tmp_path, began)
     assert (await found.compared()).holds
     return found
 

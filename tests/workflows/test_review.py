@@ -69,7 +69,9 @@ async def test_a_decision_that_is_recorded_again_keeps_its_moment(here: World) -
     await asyncio.sleep(0.05)
     again = await ActivityEnvironment().run(decide, wanted)
     assert again.at == first.at == (await here.database.read(reviews.get, review.id)).decided_at
-    assert again.stands == first.stands
+    (before,), (after,) = first.stands, again.stands
+    assert after.model_copy(update={"former": ()}) == before
+    assert [it.event for it in after.former] == ["payment.requires_review"]
 
 
 async def test_a_person_has_a_stuck_void_made_again(here: World, monkeypatch: pytest.MonkeyPatch) -> None:

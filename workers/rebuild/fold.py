@@ -16,6 +16,7 @@ from activities.contracts import (
     IMPORT_PAGE,
     EffectPlan,
     Executed,
+    Former,
     Moved,
     Prepared,
     ReviewDecided,
@@ -45,17 +46,30 @@ class Booked:
 
 @dataclass
 class Carried:
-    """One payment or refund: what was accepted, and where each step left it, by the number of its last event."""
+    """One payment or refund: what was accepted, and where each step left it, by the number of its last event.
+
+    `former` are events whose own step told no history: as a later step found them recorded.
+    """
 
     accepted: NewPayment | NewRefund | None = None
     accepted_at: datetime | None = None
     started_at: datetime | None = None
     standings: dict[int, list[tuple[datetime, Standing]]] = field(default_factory=dict)
+    former: dict[int, Former] = field(default_factory=dict)
     quotes: dict[str, Quote] = field(default_factory=dict)
 
     @property
     def sequence(self) -> int:
         return max(self.standings, default=1)
+
+    @property
+    def events(self) -> list[int]:
+        """Numbers of the events after the first that are told of, in order."""
+        return sorted({*self.standings, *self.former} - {1})
+
+    def told(self, sequence: int) -> Standing | Former:
+        """What is told of event `sequence`: by its own step, or by a later one."""
+        return self.first(sequence) if sequence in self.standings else self.former[sequence]
 
     def first(self, sequence: int) -> Standing:
         """As event `sequence` left it."""
@@ -273,6 +287,8 @@ class Books:
             moments = carried.standings.setdefault(standing.sequence, [])
             if all(known != standing for _, known in moments):
                 moments.append((at, standing))
+            for former in standing.former:
+                carried.former.setdefault(former.sequence, former)
 
     def _outcome(self, reading: Reading, key: str | None, executed: Executed, at: datetime) -> None:
         """The latest word on an effect; a proof is never replaced by less."""

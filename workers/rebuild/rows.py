@@ -28,7 +28,7 @@ from corridor.providers.registry import Registry
 from corridor.storage import events, idempotency, payments, refunds, reviews, settlement
 from corridor.storage.columns import UtcTime
 from corridor.storage.merchants import NewMerchant, create_merchant
-from corridor.storage.records import former
+from corridor.storage.records import Json, former
 from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import payments as payment_table
 from corridor.storage.tables import quotes, settlement_batches, settlement_lines
@@ -87,7 +87,7 @@ class Rebuild:
             self.books.spill()
 
     def _name_gaps(self, object_id: str, carried: Carried) -> None:
-        missing = [number for number in range(2, carried.sequence) if number not in carried.standings]
+        missing = sorted(set(range(2, carried.sequence)).difference(carried.events))
         self.problems += [f"{object_id}: event {number} is told by no history" for number in missing]
 
     def _merchants(self, connection: Connection) -> None:
@@ -141,25 +141,31 @@ class Rebuild:
         """Write the object's events after the first; returns its row as the last step left it."""
         if 1 in carried.standings:
             row = _moved(row, carried.last(1), kind)
-        for number in sorted(set(carried.standings) - {1}):
-            before, row = row, _moved(row, carried.first(number), kind)
-            event = carried.first(number)
-            view, old = _view(row, kind), _view(before, kind)
+        view = _view(row, kind)
+        for number in carried.events:
+            old, told = view, carried.told(number)
+            if isinstance(told, Standing):
+                row = _moved(row, told, kind)
+                view = _view(row, kind)
+            else:
+                view = told.shown
             events.append(
                 connection,
                 object_type=kind,
                 object_id=row["id"],
                 merchant_id=row["merchant_id"],
                 sequence=number,
-                event_type=event.event,
+                event_type=told.event,
                 data=view,
                 previous=former(old, view),
-                now=event.at,
+                now=told.at,
             )
-            if _answers(before, row, kind):
+            if _answers(old, view, kind, carried):
                 path = f"/v1/{kind}s/{row['id']}"
                 idempotency.freeze_answer(connection, row["id"], 201, path, payments.render(view))
-            row = _moved(row, carried.last(number), kind)
+            if isinstance(told, Standing):
+                row = _moved(row, carried.last(number), kind)
+                view = _view(row, kind)
         return row
 
     def _postings(self, connection: Connection) -> None:
@@ -318,12 +324,12 @@ def _view(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return payments.snapshot(made) if kind == "payment" else refunds.snapshot(made)
 
 
-def _answers(before: Mapping[str, Any], after: Mapping[str, Any], kind: str) -> bool:
+def _answers(before: Json, after: Json, kind: str, carried: Carried) -> bool:
     """Whether this move froze the answer of the request. A refund the limit refused is answered by the API instead."""
     if kind == "payment":
         return bool(before["status"] == Status.PROCESSING and after["status"] != Status.PROCESSING)
     left = before["status"] == RefundStatus.PROCESSING and after["status"] != RefundStatus.PROCESSING
-    return bool(left and after["reserved_from"] is not None)
+    return left and "reserved_from" in carried.last(carried.sequence).row
 
 
 def _update(connection: Connection, table: Table, row: Mapping[str, Any], columns: tuple[str, ...]) -> None:

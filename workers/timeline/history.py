@@ -21,6 +21,7 @@ from corridor.domain.ids import Prefix, is_id
 from corridor.storage.records import Json
 from workers.timeline.story import Happening, Kind, Place
 from workflows import names
+from workflows.tickets import RECORDED
 
 _TELLING = (
     "outcome", "status", "refund_status", "verdict", "review_id", "quote_expired", "amount_mismatch", "accepted",
@@ -132,7 +133,10 @@ class _Reader:
             case "workflow_execution_cancel_requested":
                 text = "a cancel of the workflow"
             case "timer_fired":
-                text = f"timer {await self._summary(self.scheduled[attributes.started_event_id])}".strip()
+                timer = await self._summary(self.scheduled[attributes.started_event_id])
+                if timer == RECORDED:
+                    return None  # it was the command that woke the workflow
+                text = f"timer {timer}".strip()
             case _:
                 return None
         return self._happening(event, text, facts, self._place(event, is_wake=True))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from api.cli.audit.proofs import Proof, proof
 from corridor.runtime import client as temporal_client
-from corridor.runtime.histories import from_server
+from corridor.runtime.histories import from_server, of_workflows
 from corridor.runtime.settings import Settings
 from corridor.storage.database import Database
 from workers import wiring
@@ -27,10 +27,12 @@ async def from_histories(settings: Settings, into: Path) -> Rebuilt:
     wired, target = wiring.build(settings), Database(f"sqlite:///{into}")
     try:
         client = await temporal_client.connect(settings)
+        converter, live = client.data_converter, wired.edge.database
         rebuilt = Rebuilt(Books())
-        await rebuild.fold(from_server(client, rebuild.CARRIES_MONEY), client.data_converter, rebuilt)
+        await rebuild.fold(from_server(client, rebuild.CARRIES_MONEY), converter, rebuilt)
+        await rebuild.catch_up(rebuilt, live, lambda ids: of_workflows(client, ids), converter)
         await rebuild.write(rebuilt, target, wired.edge.providers)
-        await rebuild.beside_live(rebuilt, target, wired.edge.database)
+        await rebuild.beside_live(rebuilt, target, live)
         return rebuilt
     finally:
         await target.close()
@@ -50,9 +52,10 @@ def money_is_rebuilt(rebuilt: Rebuilt, broken_off: Collection[str] = ()) -> Proo
     """The rows that say where money is, after a run in which processes were killed in the middle of steps.
 
     `broken_off`: payments and refunds whose workflow was terminated or reset. The last step may have committed and told
-    no history; the one that goes on tells how it found the row. What differs or is missing of those is noted, with the
-    balances it is missing in. So are the tables that say what was told to whom: a step that is taken again after a kill
-    tells its event as the row stands by then, and why a refund was refused is in the API's answer alone.
+    no history, and where it was the payment's last there is none that goes on and tells it. What differs or is missing
+    of those is noted, with the balances it is missing in. So are the tables that say what was told to whom: a step that
+    is taken again after a kill tells its event as the row stands by then, and why a refund was refused is in the API's
+    answer alone.
     """
     excused = [it for it in rebuilt.problems if any(object_id in it for object_id in broken_off)]
     against = [*(it for it in rebuilt.problems if it not in excused), *rebuilt.sealed]
@@ -70,8 +73,9 @@ def money_is_rebuilt(rebuilt: Rebuilt, broken_off: Collection[str] = ()) -> Proo
             (notes if is_excused else against).append(str(difference))
         if further := rows - len({it.key for it in table.differences}):
             against.append(f"{table.table}: {further} further rows that are not listed")
-    if rebuilt.comparison is not None and rebuilt.comparison.ahead:
-        against.append(f"{len(rebuilt.comparison.ahead)} objects went on after these histories")
+    for object_id in [] if rebuilt.comparison is None else rebuilt.comparison.ahead:
+        told = f"{object_id}: the database tells more of it than its histories"
+        (notes if object_id in broken_off else against).append(told)
     claim = "ledger, payments, refunds and effects rebuilt from histories alone are the live ones, row by row"
     return proof(claim, len(rebuilt.books.postings), "postings", against, notes)
 
