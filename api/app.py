@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from api import failures
 from api.auth import KeyCache
+from api.crowd import Crowd
 from api.dependencies import ApiDependencies
 from api.feed import Feed
 from api.middleware import VERSION, Edge
@@ -63,6 +64,8 @@ def create_app(dependencies: ApiDependencies) -> FastAPI:
     )
     app.state.dependencies = dependencies
     app.state.keys = KeyCache()
+    app.state.crowd = Crowd(dependencies.settings.requests_at_once, "requests")
+    app.state.streams = Crowd(dependencies.settings.streams_at_once, "event streams")
     app.state.cursors = Cursors(dependencies.settings.api_key_pepper)
     app.state.is_closing = False
     app.state.feed = Feed(dependencies.database, dependencies.stream_poll_seconds)

@@ -74,12 +74,13 @@ class KeyCache:
 async def caller(
     request: Request, deps: Deps, bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Caller:
-    """The caller of this request. Raises `Problem` 401 or 403."""
+    """The caller of this request. Raises `Problem` 401, 403, or 429 where too many others of theirs are in work."""
     if credentials.LOOKS_LIKE_A_KEY.search(request.url.query):
         raise _refused("credential_invalid", "API keys are never sent in a URL; this one should be revoked")
     if bearer is None:
         raise _refused("authentication_required", "send your API key as Authorization: Bearer cor_…")
     found = await _verified(deps, request.app.state.keys, bearer.credentials)
+    request.app.state.crowd.enter(found.scope, request.scope)
     request.state.caller = found
     structlog.contextvars.bind_contextvars(caller=found.scope)
     return found

@@ -10,7 +10,7 @@ from opentelemetry.propagate import extract
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import limits
+from api import crowd, limits
 from api.problems import Problem
 from corridor.domain.ids import Prefix, new_id
 from corridor.runtime import metrics
@@ -42,7 +42,10 @@ class Edge:
             _tracer.start_as_current_span(scope["method"], parent, trace.SpanKind.SERVER) as span,
         ):
             begun = time.monotonic()
-            await self._answer(scope, receive, reply)
+            try:
+                await self._answer(scope, receive, reply)
+            finally:
+                crowd.leave(scope)
             _tell(scope, span, reply.status, time.monotonic() - begun)
 
     async def _answer(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:

@@ -75,11 +75,17 @@ KINDS: Mapping[str, Kind] = {
     "insufficient_available": Kind(422, "Balance does not suffice", "new_key"),
     "webhook_url_not_allowed": Kind(422, "URL cannot be delivered to", "new_key"),
     "if_match_required": Kind(428, "If-Match is missing"),
+    "concurrency_limited": Kind(429, "Too many requests at once", "same_key", "unknown"),
     "internal_error": Kind(500, "Our error", "same_key", "unknown"),
     "unavailable": Kind(503, "Temporarily unavailable", "same_key"),
 }
 
-RETRY_AFTER_SECONDS: Mapping[str, int] = {"idempotency_in_flight": 1, "unavailable": 2, "rate_unavailable": 5}
+RETRY_AFTER_SECONDS: Mapping[str, int] = {
+    "idempotency_in_flight": 1,
+    "concurrency_limited": 1,
+    "unavailable": 2,
+    "rate_unavailable": 5,
+}
 
 
 @dataclass(frozen=True)

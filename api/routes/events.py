@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from api import crowd
 from api.auth import AsMerchant
 from api.dependencies import ApiDependencies, Deps
 from api.feed import Feed, bounds
@@ -79,6 +80,8 @@ async def stream_events(
     """The feed as it grows. A broken connection resumes after `Last-Event-ID`."""
     position = _read_position(last_event_id) if last_event_id else after_position
     await _require_kept(deps, position)
+    crowd.leave(request.scope)  # it will be open for minutes, and has places of its own
+    request.app.state.streams.enter(merchant.id, request.scope)
     return EventSourceResponse(
         _stream(deps, request.app.state.feed, merchant.id, position),
         ping=HEARTBEAT_SECONDS,

@@ -40,7 +40,7 @@ class ProblemView(BaseModel):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route: its own problem statuses and those every route can give."""
-    return {status: _declared(status) for status in sorted({*EVERYWHERE, *statuses} - {429})}
+    return {status: _declared(status) for status in sorted({*EVERYWHERE, *statuses})}
 
 
 def _declared(status: int) -> dict[str, Any]:

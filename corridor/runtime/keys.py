@@ -81,9 +81,19 @@ def load(settings: Settings) -> KeyRing:
 
 
 def load_or_generate(settings: Settings) -> KeyRing:
-    """`load`, and on the first start of an embedded installation a new ring, kept with mode 0600."""
-    if settings.encryption_keys is None and not ring_path(settings).exists():
-        save(KeyRing.generate(), ring_path(settings))
+    """`load`, and on the first start of an embedded installation a new ring, kept with mode 0600.
+
+    Raises `SettingsRefused` where an installation that was started before has none: a new one would open nothing.
+    """
+    path = ring_path(settings)
+    if settings.encryption_keys is None and not path.exists():
+        if settings.temporal_store.exists():
+            raise SettingsRefused(
+                f"the key ring {path} is missing, and {settings.data_dir} holds histories that are sealed with it. "
+                "Nothing was started. Put the ring back from where you keep its copy; or begin anew with another data "
+                "directory"
+            )
+        save(KeyRing.generate(), path)
     return load(settings)
 
 

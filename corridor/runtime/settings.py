@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     action_window_seconds: int = Field(3_600, ge=1, description="a buyer's time for a challenge")
     history_retention_days: int = Field(30, ge=1)
     answer_deadline_seconds: float = Field(10.0, gt=0, description="then the API answers 202")
+    requests_at_once: int = Field(
+        100, ge=1, description="of one caller in one API process; further ones are answered 429"
+    )
+    streams_at_once: int = Field(10, ge=1, description="event streams of one merchant in one API process")
 
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -240,6 +244,11 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{(self.data_dir / 'corridor.db').absolute()}"
+
+    @property
+    def temporal_store(self) -> Path:
+        """Where the embedded Temporal keeps its histories."""
+        return self.data_dir / "temporal.db"
 
     @property
     def sandbox_address(self) -> str:

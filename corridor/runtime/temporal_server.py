@@ -64,7 +64,7 @@ def arguments(settings: Settings, namespace: str) -> list[str]:
         "--ui-port", str(settings.temporal_ui_port),
         "--ui-codec-endpoint", settings.codec_address,
         "--ui-disable-news-fetch",
-        "--db-filename", str(settings.data_dir / "temporal.db"),
+        "--db-filename", str(settings.temporal_store),
         "--namespace", namespace,
         "--log-level", "warn",
         *_repeated("--sqlite-pragma", SQLITE_PRAGMAS),

@@ -38,6 +38,8 @@ SETTLEMENT_SECONDS = 5
 PAYOUT_SECONDS = 60
 """Between two payouts in one currency. Providers pay daily, and the import takes one payout after the other."""
 ACTION_WINDOW_SECONDS = 20
+REQUESTS_AT_ONCE = 40
+"""Of one merchant: fewer than a rush brings, more than one has open on a bad day."""
 AT_ONCE = 100
 REQUEST_SECONDS = 20.0
 PATIENCE_SECONDS = 600.0
@@ -61,6 +63,7 @@ def settings_for(data_dir: Path, database_url: str | None) -> Settings:
         market_day=installation.market_day(),
         settlement_interval_seconds=SETTLEMENT_SECONDS,
         action_window_seconds=ACTION_WINDOW_SECONDS,
+        requests_at_once=REQUESTS_AT_ONCE,
         log_format="json",
     )
     return ports.on_free_ports(loaded)

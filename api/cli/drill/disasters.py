@@ -81,7 +81,7 @@ async def destroy(scenario: Scenario, settings: Settings, backup_file: Path) -> 
     if scenario is Scenario.TEMPORAL_LOST:
         lost = settings.data_dir / backup.LOST
         lost.mkdir()
-        backup.take_away(settings.data_dir / "temporal.db", lost)
+        backup.take_away(settings.temporal_store, lost)
     if scenario.takes_database:
         return await backup.put_back(settings, backup_file)
     return settings
