@@ -44,7 +44,7 @@ class Step(Generic[In, Out]):
 
 
 class Former(Message):
-    """An earlier event of an object, as it is recorded; `shown` is what it says of the object."""
+    """An event of an object, as it is recorded; `shown` is what it says of the object."""
 
     sequence: int
     event: str
@@ -307,6 +307,10 @@ class BatchClosed(Message):
     closed_at: datetime | None = None
 
 
+class Nothing(Message):
+    """Nothing to say."""
+
+
 PREPARE = Step("payment.prepare.v1", PrepareIn, Prepared)
 DECLARE = Step("payment.declare.v1", DeclareIn, Declared)
 EXECUTE = Step("provider.execute.v1", ExecuteIn, Executed)
@@ -318,6 +322,8 @@ DECIDE_REVIEW = Step("review.decide.v1", DecideReviewIn, ReviewDecided)
 SETTLE = Step("payment.settle.v1", SettleIn, Settled)
 RESERVE_REFUND = Step("refund.reserve.v1", RefundIn, RefundReserved)
 RELEASE_REFUND = Step("refund.release.v1", RefundIn, RefundReleased)
+RECORD = Step("command.record.v1", Nothing, Nothing)
+"""Changes nothing: that it is asked for ends the workflow task which brought a command (workflows/tickets.py)."""
 FIND_BATCHES = Step("settlement.batches.v1", BatchesIn, Batches)
 IMPORT_PAGE = Step("settlement.import_page.v1", ImportPageIn, ImportedPage)
 CLOSE_BATCH = Step("settlement.close_batch.v1", BatchIn, BatchClosed)

@@ -8,11 +8,13 @@ from activities import plans, standing
 from activities.contracts import (
     DECLARE,
     MOVE,
+    RECORD,
     REQUOTE,
     Declared,
     DeclareIn,
     Moved,
     MoveIn,
+    Nothing,
     Requoted,
     RequoteIn,
 )
@@ -42,6 +44,11 @@ class PaymentSteps:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+
+    @implements(RECORD)
+    async def record(self, nothing: Nothing) -> Nothing:
+        """Answer, so that the workflow goes on in its next task."""
+        return nothing
 
     @implements(DECLARE)
     async def declare(self, wanted: DeclareIn) -> Declared:
@@ -91,7 +98,7 @@ class PaymentSteps:
                 accepted=True,
                 quote_id=old.id,
                 quote=plans.rate_of(old),
-                stands=standing.of_payment(connection, payment_id),
+                stands=standing.of_payment(connection, payment_id, again=True),
             )
         try:
             new = self._price(connection, payment.merchant_id, chosen, now)
@@ -109,7 +116,8 @@ class PaymentSteps:
             quote_id=new.id,
             slippage_bps=worse,
             quote=plans.rate_of(new),
-            stands=standing.of_payment(connection, payment_id),
+            # A first try may have renewed it for a moment that is over by now.
+            stands=standing.of_payment(connection, payment_id, again=True),
         )
 
     def _price(self, connection: Connection, merchant_id: str, chosen: Chosen, now: datetime) -> Quote:

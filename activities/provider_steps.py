@@ -190,6 +190,7 @@ def _refund_seen_again(connection: Connection, key: str, found: LookedUp, now: d
     """A proven refund can still come back; only then something changes."""
     effect = effects.get(connection, key)
     payment = payments.lock(connection, effect.payment_id)
-    if found.answer is not None and found.answer.outcome is Outcome.DECLINED:
+    came_back = found.answer is not None and found.answer.outcome is Outcome.DECLINED
+    if came_back:
         refund_booking.come_back_once(connection, payment, effect.object_id, effect.provider, now)
-    return recording.as_recorded(connection, key)
+    return recording.as_recorded(connection, key, again=came_back)

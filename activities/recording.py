@@ -45,13 +45,17 @@ def record_answer(
         _move_refund(connection, payment, effect, answer, now)
     if answer.outcome.is_proven:
         _close_reviews(connection, effect.object_id, answer, now)
-    return _executed(connection, recorded)
+    # An answer that proved nothing may have had an event, and been lost.
+    return _executed(connection, recorded, again=effect.state != EffectState.DECLARED)
 
 
-def as_recorded(connection: Connection, key: str) -> Executed:
-    """What is known of the effect now, rebuilt from the rows; a repeated activity returns the same facts."""
+def as_recorded(connection: Connection, key: str, *, again: bool = True) -> Executed:
+    """What is known of the effect now, rebuilt from the rows; a repeated activity returns the same facts.
+
+    `again`: a proof that is found recorded may have been told nobody.
+    """
     effect = effects.get(connection, key)
-    return _executed(connection, effect, again=EffectState(effect.state).is_final)
+    return _executed(connection, effect, again=again and EffectState(effect.state).is_final)
 
 
 def _executed(connection: Connection, effect: Any, *, again: bool = False) -> Executed:

@@ -43,12 +43,12 @@ _PAYMENT = _with_event(payments, PAYMENT_COLUMNS)
 _REFUND = _with_event(refunds, REFUND_COLUMNS)
 
 
-FORMER_TOLD = 8
+FORMER_TOLD = 12
 """Events that are told again: what can have happened to one object between a step and its repeat, with room."""
 
 _FORMER = (
     select(events.c.sequence, events.c.type, events.c.created_at, events.c.data)
-    .where(events.c.object_id == bindparam("wanted"), events.c.sequence < bindparam("before"))
+    .where(events.c.object_id == bindparam("wanted"), events.c.sequence <= bindparam("up_to"))
     .where(events.c.sequence > 1)  # the first is told by what was accepted
     .order_by(events.c.sequence.desc())
     .limit(FORMER_TOLD)
@@ -81,8 +81,8 @@ def of_refund(
 
 
 def with_former(connection: Connection, stands: Standing) -> Standing:
-    """The same with the object's last events before its own, oldest first."""
-    rows = connection.execute(_FORMER, {"wanted": stands.object_id, "before": stands.sequence}).all()
+    """The same with the object's last events as they are recorded, oldest first; its own may be one of the lost."""
+    rows = connection.execute(_FORMER, {"wanted": stands.object_id, "up_to": stands.sequence}).all()
     former = tuple(
         Former(sequence=row.sequence, event=row.type, at=row.created_at, shown=row.data)
         for row in reversed(rows)

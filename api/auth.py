@@ -80,9 +80,9 @@ async def caller(
     if bearer is None:
         raise _refused("authentication_required", "send your API key as Authorization: Bearer cor_…")
     found = await _verified(deps, request.app.state.keys, bearer.credentials)
-    request.app.state.crowd.enter(found.scope, request.scope)
     request.state.caller = found
     structlog.contextvars.bind_contextvars(caller=found.scope)
+    request.app.state.crowd.enter(found.scope, request.scope)
     return found
 
 

@@ -29,6 +29,7 @@ class Crowd:
                 f"{self._most} {self._what} of yours are open here, and no more at once. Nothing was done with this one: "
                 "repeat it as it is; a request that it repeats goes on",
                 facts={"limit": self._most},
+                money_state="not_moved" if scope["method"] == "GET" else None,
             )
         self._inside[who] += 1
         scope["state"].setdefault(_PLACES, []).append((self, who))

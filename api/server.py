@@ -15,6 +15,9 @@ GRACE_SECONDS = 4
 LEAVE_AFTER_SECONDS = 2.0
 """Half of it: then whoever waits for a workflow is answered with what there is, while there is time to answer."""
 LOOK_SECONDS = 0.1
+GONE_AFTER_MILLISECONDS = 30_000
+"""A client whose machine no longer acknowledges what it is sent is gone. By itself the kernel takes a quarter of an
+hour to say so, and an event stream would keep its place as long."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, farewell: Farewell) -> None:
         super().__init__(config)
         self._farewell = farewell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in (it for server in self.servers for it in server.sockets):
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_AFTER_MILLISECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._farewell.close()

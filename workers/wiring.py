@@ -122,6 +122,7 @@ def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., An
     )
     return (
         Preparation(edge).prepare,
+        steps.record,
         steps.declare,
         steps.move,
         steps.requote,

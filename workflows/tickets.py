@@ -4,19 +4,16 @@ A handler takes a ticket and waits; it never runs an activity itself, so overlap
 """
 
 from collections import deque
-from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
 
+from activities.contracts import RECORD, Nothing
 from corridor.domain.outcome import Frozen
 from workflows.messages import CommandDone
+from workflows.steps import LOCAL_TIMEOUT, regular
 
 C = TypeVar("C", bound=Frozen)
-
-RECORDED_AFTER = timedelta(milliseconds=1)
-"""The shortest timer: it ends the workflow task in which a command arrived."""
-RECORDED = "the command is recorded before it is carried out"
 
 
 class Ticket:
@@ -58,9 +55,11 @@ class Tickets:
         An update that was only delivered is in no history: a worker and a server that are killed then forget it
         (github.com/temporalio/temporal, docs/architecture/workflow-update.md). A local step of that same task would
         have committed by then, and nobody would go on with what it began: a review decided, and its payment waiting
-        for the decision for ever.
+        for the decision for ever. A timer would end the task too, but the server fires none within its first second.
         """
         ticket = self.take()
         if ticket is not None and workflow.patched("commands-are-recorded"):
-            await workflow.sleep(RECORDED_AFTER, summary=RECORDED)
+            await regular(
+                RECORD, Nothing(), "the command is recorded before it is carried out", LOCAL_TIMEOUT
+            )
         return ticket

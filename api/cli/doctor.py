@@ -83,6 +83,7 @@ async def _disk(loaded: Settings) -> str:
 
 async def _key_ring(loaded: Settings) -> str:
     if loaded.encryption_keys is None and not keys.ring_path(loaded).exists():
+        keys.require_not_lost(loaded)
         return "none yet; `corridor up` makes one"
     ring = keys.load(loaded)
     return f"{len(ring.keys)} keys, seals with {ring.current}"

@@ -89,6 +89,7 @@ async def _change_on_record(
 def _change(loaded: Settings, change: Change, then: str) -> str:
     """The id of the key."""
     path = keys.ring_path(loaded)
+    keys.require_not_lost(loaded)
     key_id, ring = change(keys.load(loaded) if path.exists() else None)
     keys.save(ring, path)
     output.talk(f"{path}: {', '.join(ring.keys)}, seals with {ring.current}; {then}")

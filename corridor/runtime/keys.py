@@ -85,16 +85,20 @@ def load_or_generate(settings: Settings) -> KeyRing:
 
     Raises `SettingsRefused` where an installation that was started before has none: a new one would open nothing.
     """
-    path = ring_path(settings)
-    if settings.encryption_keys is None and not path.exists():
-        if settings.temporal_store.exists():
-            raise SettingsRefused(
-                f"the key ring {path} is missing, and {settings.data_dir} holds histories that are sealed with it. "
-                "Nothing was started. Put the ring back from where you keep its copy; or begin anew with another data "
-                "directory"
-            )
-        save(KeyRing.generate(), path)
+    if settings.encryption_keys is None and not ring_path(settings).exists():
+        require_not_lost(settings)
+        save(KeyRing.generate(), ring_path(settings))
     return load(settings)
+
+
+def require_not_lost(settings: Settings) -> None:
+    """Raises `SettingsRefused` where the embedded installation's ring is missing and its histories are there."""
+    if not ring_path(settings).exists() and settings.temporal_store.exists():
+        raise SettingsRefused(
+            f"the key ring {ring_path(settings)} is missing, and {settings.data_dir} holds histories that are sealed "
+            "with it. Nothing was started or made. Put the ring back from where you keep its copy; or begin anew with "
+            "another data directory"
+        )
 
 
 def save(ring: KeyRing, path: Path) -> None:

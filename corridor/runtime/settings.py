@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     history_retention_days: int = Field(30, ge=1)
     answer_deadline_seconds: float = Field(10.0, gt=0, description="then the API answers 202")
     requests_at_once: int = Field(
-        100, ge=1, description="of one caller in one API process; further ones are answered 429"
+        250, ge=1, description="of one caller in one API process; further ones are answered 429"
     )
     streams_at_once: int = Field(10, ge=1, description="event streams of one merchant in one API process")
 

@@ -61,6 +61,15 @@ def test_keys_new_prints_the_id_and_rotates(tmp_path: Path) -> None:
     assert set(json.loads((tmp_path / "keyring.json").read_text())["keys"]) == {"k1", "k2"}
 
 
+@pytest.mark.parametrize("words", [("keys", "new"), ("keys", "add"), ("keys", "use", "k1"), ("doctor",)])
+def test_a_ring_that_was_lost_is_not_made_anew_by_any_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "temporal.db").touch()
+    done = _corridor(*words, "--data-dir", str(tmp_path))
+    assert done.returncode != 0
+    assert "Put the ring back from where you keep its copy" in done.stdout + done.stderr
+    assert not (tmp_path / "keyring.json").exists()
+
+
 def test_a_key_is_known_to_every_process_before_any_seals_with_it(tmp_path: Path) -> None:
     def ring() -> tuple[str, set[str]]:
         found = json.loads((tmp_path / "keyring.json").read_text())

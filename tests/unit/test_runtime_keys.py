@@ -35,7 +35,9 @@ def test_the_first_start_makes_a_private_ring_and_keeps_it(tmp_path: Path) -> No
 def test_a_ring_that_was_lost_is_not_replaced_by_one_that_opens_nothing(tmp_path: Path) -> None:
     settings = load(data_dir=tmp_path)
     settings.temporal_store.touch()
-    with pytest.raises(SettingsRefused, match=r"is missing, and .* Nothing was started\. Put the ring back"):
+    with pytest.raises(
+        SettingsRefused, match=r"is missing, and .* Nothing was started or made\. Put the ring back"
+    ):
         keys.load_or_generate(settings)
     assert not keys.ring_path(settings).exists()
 

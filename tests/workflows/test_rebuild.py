@@ -1,5 +1,6 @@
 """What histories alone say, beside what the database holds: equal in every row, and a planted difference is named."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.workflows.told import Told, told_since
 from tests.workflows.world import World, now
 from workers.rebuild import rebuild
 from workers.rebuild.compare import TableReport
+from workflows import names
+from workflows.messages import ReviewCommand
 
 CHANGE_A_LEG = (
     "UPDATE entries SET amount_minor = amount_minor + :by"
@@ -232,3 +235,20 @@ async def _plant(told: Told, statement: str, table: str, **values: int | str) ->
         connection.execute(text(statement), values)
 
     await told.here.database.write(tamper)
+
+
+async def test_of_two_who_decide_at_once_the_first_is_told(here: World, tmp_path: Path) -> None:
+    """Both commands are in the history before the step of either."""
+    began = now()
+    payment = await here.pay(amount=Money(600_000, "EUR"))
+    review = await here.review(payment.id)
+    both = (
+        ReviewCommand(review_id=review.id, decision="approve", decided_by="ana", note="known buyer"),
+        ReviewCommand(review_id=review.id, decision="decline", decided_by="ben", note="unknown buyer"),
+    )
+    handle = here.handle(payment.id)
+    answers = [asyncio.create_task(handle.execute_update(names.DECIDE_REVIEW, one)) for one in both]
+    await asyncio.wait(answers)
+    await here.until(payment.id, "captured", "failed")
+    found = await (await told_since(here, tmp_path, began)).compared()
+    assert [str(difference) for table in found.tables for difference in table.differences] == []

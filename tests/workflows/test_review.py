@@ -71,7 +71,7 @@ async def test_a_decision_that_is_recorded_again_keeps_its_moment(here: World) -
     assert again.at == first.at == (await here.database.read(reviews.get, review.id)).decided_at
     (before,), (after,) = first.stands, again.stands
     assert after.model_copy(update={"former": ()}) == before
-    assert [it.event for it in after.former] == ["payment.requires_review"]
+    assert [it.event for it in after.former] == ["payment.requires_review", "payment.review_approved"]
 
 
 async def test_a_person_has_a_stuck_void_made_again(here: World, monkeypatch: pytest.MonkeyPatch) -> None:

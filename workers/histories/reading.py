@@ -143,9 +143,22 @@ class Reading:
         """The payment, refund, delivery or (of a settlement) provider the run is about."""
         return self.workflow_id.partition("-")[2]
 
+    @property
+    def decisions(self) -> list[messages.ReviewCommand]:
+        """What persons decided, in order: each led to one step. One that came too late is answered, and led to none."""
+        return [
+            update.argument
+            for update in self.updates
+            if isinstance(update.argument, messages.ReviewCommand) and not _was_refused(update)
+        ]
+
     def of(self, step: Step[Any, Any]) -> list[StepTaken]:
         """Completed steps of this kind, in order."""
         return [taken for taken in self.steps if taken.name == step.name and taken.ending == "completed"]
+
+
+def _was_refused(update: UpdateSeen) -> bool:
+    return update.failure is not None or getattr(update.answer, "refused", None) is not None
 
 
 async def read(history: WorkflowHistory, converter: DataConverter, run_id: str | None = None) -> Reading:

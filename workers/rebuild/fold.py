@@ -12,6 +12,7 @@ from typing import Any
 
 from activities.contracts import (
     CLOSE_BATCH,
+    DECIDE_REVIEW,
     FIND_BATCHES,
     IMPORT_PAGE,
     EffectPlan,
@@ -32,7 +33,7 @@ from corridor.domain.settlement import BadRow, SettlementBatch, SettlementLine
 from workers.histories.reading import Reading, StepTaken
 from workers.rebuild.shelf import Shelf
 from workflows import names
-from workflows.messages import PaymentStart, RefundStart, ReviewCommand
+from workflows.messages import PaymentStart, RefundStart
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Booked:
 class Carried:
     """One payment or refund: what was accepted, and where each step left it, by the number of its last event.
 
-    `former` are events whose own step told no history: as a later step found them recorded.
+    `former` are events that a step found recorded: its own first try, or another step, may have told no history of them.
     """
 
     accepted: NewPayment | NewRefund | None = None
@@ -68,8 +69,8 @@ class Carried:
         return sorted({*self.standings, *self.former} - {1})
 
     def told(self, sequence: int) -> Standing | Former:
-        """What is told of event `sequence`: by its own step, or by a later one."""
-        return self.first(sequence) if sequence in self.standings else self.former[sequence]
+        """What is told of event `sequence`: as it is recorded, where a step told that, else by how it left the row."""
+        return self.former.get(sequence) or self.first(sequence)
 
     def first(self, sequence: int) -> Standing:
         """As event `sequence` left it."""
@@ -246,17 +247,13 @@ class Books:
             self.reviews.setdefault(review_id, told)
 
     def _decided(self, reading: Reading, step: StepTaken, at: datetime) -> None:
-        """By the newest command of a person that came before the step."""
-        asked = [
-            update.argument
-            for update in reading.updates
-            if isinstance(update.argument, ReviewCommand) and update.event_id < step.event_id
-        ]
-        if asked and asked[-1].review_id in self.reviews:
-            told = self.reviews[asked[-1].review_id]
-            told.decided = told.decided or Closing(
-                at, asked[-1].decision, asked[-1].decided_by, asked[-1].note
-            )
+        """By the person whose command it was: they are carried out in the order in which they came."""
+        number = reading.of(DECIDE_REVIEW).index(step)
+        asked = reading.decisions[number : number + 1]
+        if asked and asked[0].review_id in self.reviews:
+            (command,) = asked
+            told = self.reviews[command.review_id]
+            told.decided = told.decided or Closing(at, command.decision, command.decided_by, command.note)
 
     def _plan(self, plan: EffectPlan | None, payment_id: str) -> None:
         if plan is not None:

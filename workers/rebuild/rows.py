@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert, update
 
 from activities import plans
-from activities.contracts import Standing
+from activities.contracts import Former, Standing
 from activities.standing import PAYMENT_COLUMNS, REFUND_COLUMNS
 from corridor.domain.accepted import Asked, NewPayment, NewRefund
 from corridor.domain.effect import EffectState
@@ -144,11 +144,9 @@ class Rebuild:
         view = _view(row, kind)
         for number in carried.events:
             old, told = view, carried.told(number)
-            if isinstance(told, Standing):
-                row = _moved(row, told, kind)
-                view = _view(row, kind)
-            else:
-                view = told.shown
+            if number in carried.standings:
+                row = _moved(row, carried.first(number), kind)
+            view = told.shown if isinstance(told, Former) else _view(row, kind)
             events.append(
                 connection,
                 object_type=kind,
@@ -163,7 +161,7 @@ class Rebuild:
             if _answers(old, view, kind, carried):
                 path = f"/v1/{kind}s/{row['id']}"
                 idempotency.freeze_answer(connection, row["id"], 201, path, payments.render(view))
-            if isinstance(told, Standing):
+            if number in carried.standings:
                 row = _moved(row, carried.last(number), kind)
                 view = _view(row, kind)
         return row

@@ -21,7 +21,7 @@ from activities.edge import Edge
 from corridor.domain.failure import InvariantBroken, Refused
 from corridor.domain.payment import RefundStatus
 from corridor.ledger import store
-from workers.histories.reading import Reading, StepTaken, UpdateSeen
+from workers.histories.reading import Reading, StepTaken
 from workers.restore.gaps import Gap, GapKind
 from workers.restore.picture import Picture, differences, look
 from workers.restore.retake import NotTold, Retake
@@ -111,11 +111,7 @@ def _is_past(it: Recorded, before: Picture) -> bool:
 def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
     """The completed steps of an object's runs in order, each with its cause."""
     for reading in runs:
-        commands = [
-            update.argument
-            for update in reading.updates
-            if isinstance(update.argument, ReviewCommand) and not _was_refused(update)
-        ]
+        commands = reading.decisions
         facts = {
             signal.argument.line_id: signal.argument
             for signal in reading.signals
@@ -130,11 +126,6 @@ def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
             elif step.name == contracts.SETTLE.name:
                 cause = facts.get(step.result.line_id or "")
             yield Recorded(object_id, step, cause)
-
-
-def _was_refused(update: UpdateSeen) -> bool:
-    """A decision that came too late led to no step."""
-    return update.failure is not None or getattr(update.answer, "refused", None) is not None
 
 
 def _try(connection: Connection, retake: Retake, it: Recorded, payment_id: str) -> str | None:
@@ -167,7 +158,7 @@ def _compare(connection: Connection, it: Recorded, before: dict[str, Standing], 
         if then is None:
             if was_changed:
                 raise Differs(f"{now.object_id} would change, and the history does not say how")
-        elif now.sequence < then.sequence and _is_later(it.step.result, then):
+        elif now.sequence < then.sequence and (_has_told(then, now) or _is_later(it.step.result, then)):
             continue
         elif now.sequence < then.sequence or (was_changed and now.sequence > then.sequence):
             raise Differs(f"{now.object_id} would be at event {now.sequence}, it was at {then.sequence}")
@@ -176,6 +167,11 @@ def _compare(connection: Connection, it: Recorded, before: dict[str, Standing], 
     for posting in getattr(it.step.result, "postings", ()):
         if store.posting_by_key(connection, posting.key) != posting:
             raise Differs(f"posting {posting.key} is another one")
+
+
+def _has_told(then: Standing, now: Standing) -> bool:
+    """The step's first answer was lost; given again, it told where others had taken the object, and its own event."""
+    return any((it.sequence, it.event, it.at) == (now.sequence, now.event, now.at) for it in then.former)
 
 
 def _is_later(result: Any, stood: Standing) -> bool:

@@ -17,11 +17,11 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.contracts import RECORD
 from corridor.domain.ids import Prefix, is_id
 from corridor.storage.records import Json
 from workers.timeline.story import Happening, Kind, Place
 from workflows import names
-from workflows.tickets import RECORDED
 
 _TELLING = (
     "outcome", "status", "refund_status", "verdict", "review_id", "quote_expired", "amount_mismatch", "accepted",
@@ -133,10 +133,7 @@ class _Reader:
             case "workflow_execution_cancel_requested":
                 text = "a cancel of the workflow"
             case "timer_fired":
-                timer = await self._summary(self.scheduled[attributes.started_event_id])
-                if timer == RECORDED:
-                    return None  # it was the command that woke the workflow
-                text = f"timer {timer}".strip()
+                text = f"timer {await self._summary(self.scheduled[attributes.started_event_id])}".strip()
             case _:
                 return None
         return self._happening(event, text, facts, self._place(event, is_wake=True))
@@ -157,7 +154,7 @@ class _Reader:
         facts = {"history_event": event.event_id, **facts}
         return Happening(_at(event), Kind.WORKFLOW, self.object_id, text, facts, place=place)
 
-    async def _step(self, event: HistoryEvent) -> Happening:
+    async def _step(self, event: HistoryEvent) -> Happening | None:
         """A regular activity, told where it ended; its tries are counted by Temporal."""
         kind = str(event.WhichOneof("attributes"))
         ended = getattr(event, kind)
@@ -168,6 +165,8 @@ class _Reader:
             self.started.get(ended.scheduled_event_id),
         )
         asked = scheduled.activity_task_scheduled_event_attributes
+        if asked.activity_type.name == RECORD.name:
+            return None  # it is the command that counts
         name, about = asked.activity_type.name, await self._facts(asked.input)
         tries = started.activity_task_started_event_attributes.attempt if started is not None else 0
         text = _told(await self._summary(scheduled) or name, tries, facts) + trouble
