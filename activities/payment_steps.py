@@ -53,9 +53,9 @@ class PaymentSteps:
     @implements(DECLARE)
     async def declare(self, wanted: DeclareIn) -> Declared:
         """Declare the next effect. Raises (final) CAPTURE_EXCEEDS_AUTHORIZED."""
-        crash_point("intent.before_commit")
+        crash_point("declaration.before_commit")
         declared = await self._edge.database.write(self._declare, wanted, self._edge.now())
-        crash_point("intent.committed")
+        crash_point("declaration.committed")
         return declared
 
     def _declare(self, connection: Connection, wanted: DeclareIn, now: datetime) -> Declared:
@@ -75,7 +75,10 @@ class PaymentSteps:
     @implements(MOVE)
     async def move(self, wanted: MoveIn) -> Moved:
         """Take a step no provider call causes; open reviews of the payment are withdrawn with it."""
-        return await self._edge.database.write(_move, wanted, self._edge.now())
+        crash_point("move.before_commit")
+        moved = await self._edge.database.write(_move, wanted, self._edge.now())
+        crash_point("move.committed")
+        return moved
 
     @implements(REQUOTE)
     async def requote(self, wanted: RequoteIn) -> Requoted:

@@ -62,9 +62,9 @@ class Preparation:
         """Decide whether and how the payment goes on. Run again, it returns what the first run decided."""
         now = self._edge.now()
         chosen = await self._ask_the_market(wanted, now)
-        crash_point("intent.before_commit")
+        crash_point("preparation.before_commit")
         prepared = await self._edge.database.write(self._prepare, wanted, chosen, now)
-        crash_point("intent.committed")
+        crash_point("preparation.committed")
         return prepared
 
     async def _ask_the_market(self, wanted: PrepareIn, now: datetime) -> Chosen | Refused | None:

@@ -38,9 +38,9 @@ class RefundSteps:
 
         That is the refund's newest effect: a workflow that was lost or reset may have sent under a second key.
         """
-        crash_point("intent.before_commit")
+        crash_point("reservation.before_commit")
         reserved = await self._edge.database.write(self._reserve_and_tell, wanted, self._edge.now())
-        crash_point("intent.committed")
+        crash_point("reservation.committed")
         return reserved
 
     def _reserve_and_tell(self, connection: Connection, wanted: RefundIn, now: datetime) -> RefundReserved:

@@ -22,6 +22,7 @@ from corridor.domain.failure import broken
 from corridor.domain.ids import Prefix, is_id, new_id
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.domain.payment import TRANSITIONS, RefundStatus, Status, StatusReason
+from corridor.runtime.crash import crash_point
 from corridor.storage import effects, payments, refunds, reviews
 from corridor.storage.records import Json
 
@@ -43,7 +44,10 @@ class ReviewSteps:
     @implements(DECIDE_REVIEW)
     async def decide(self, wanted: DecideReviewIn) -> ReviewDecided:
         """Record the decision and what follows from it. Raises (final) REVIEW_ALREADY_DECIDED."""
-        return await self._edge.database.write(self._decide, wanted, self._edge.now())
+        crash_point("decision.before_commit")
+        decided = await self._edge.database.write(self._decide, wanted, self._edge.now())
+        crash_point("decision.committed")
+        return decided
 
     def _decide(self, connection: Connection, wanted: DecideReviewIn, now: datetime) -> ReviewDecided:
         payment = payments.lock(connection, reviews.get(connection, wanted.review_id).payment_id)

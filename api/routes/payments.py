@@ -71,7 +71,7 @@ async def create_payment(
     crash_point("payment.accepted")
     deadline = min(body.wait_seconds or 30, deps.settings.answer_deadline_seconds)
     await deps.gateway.start_payment(found, deadline)
-    crash_point("workflow.started")
+    crash_point("payment.started")
     response = await _answer(found, deps)
     metrics.answered(time.monotonic() - begun, "final" if response.status_code == 201 else "accepted")
     return response

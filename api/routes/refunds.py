@@ -54,7 +54,7 @@ async def create_refund(
         return answered(found, replayed=True)
     crash_point("refund.accepted")
     result = await deps.gateway.start_refund(found, deps.settings.answer_deadline_seconds)
-    crash_point("workflow.started")
+    crash_point("refund.started")
     return await _answer(request, found, result, deps)
 
 

@@ -28,8 +28,8 @@ assert PAUSE_SECONDS > 2 * PATIENCE_SECONDS
 # No two points of one share are passed by the same request, and each is passed only once.
 SHARES = (
     ("payment.before_accept", "refund.accepted", "command.claimed", "webhook.before_store"),
-    ("payment.accepted", "command.sent", "webhook.stored"),
-    ("workflow.started",),
+    ("payment.accepted", "command.sent", "webhook.stored", "refund.started"),
+    ("payment.started",),
 )
 
 

@@ -16,9 +16,9 @@ from temporalio.testing import WorkflowEnvironment
 
 from corridor.runtime import crash
 from corridor.runtime.keys import KeyRing
-from tests.chaos.sweep.cells import IN_A_WORKER, IN_THE_API, LOST
+from tests.chaos.sweep.cells import AT_A_COMMAND, AT_A_SALE, IN_A_WORKER, IN_THE_API, LOST
 from tests.chaos.sweep.processes import Processes
-from tests.chaos.sweep.traffic import everything_ends, until_met
+from tests.chaos.sweep.traffic import SALES, TO_COMMAND, everything_ends, until_met
 from tests.workflows.conftest import installation
 from tests.workflows.world import World, world
 
@@ -55,9 +55,10 @@ async def here(
 
 
 async def test_no_point_is_missing_from_the_sweep() -> None:
-    assert _named_in("activities", "workers", "workflows", "corridor") == set(IN_A_WORKER)
-    assert _named_in("api") == set(IN_THE_API)
-    assert set(crash.POINTS) == {*IN_A_WORKER, *IN_THE_API}
+    """Place by place: of a name that stands twice only the first that is met would ever fire."""
+    assert _named_in("activities", "workers", "workflows", "corridor") == sorted(IN_A_WORKER)
+    assert _named_in("api") == sorted(IN_THE_API)
+    assert sorted(crash.POINTS) == sorted([*IN_A_WORKER, *IN_THE_API])
     assert set(LOST) == set(crash.POINTS), "each point has an acknowledgement to lose"
     assert all(LOST.values())
 
@@ -68,7 +69,7 @@ async def test_a_worker_killed_at_any_point_leaves_every_effect_made_once(
     here: tuple[World, Processes],
 ) -> None:
     opened, processes = here
-    armed = [processes.worker([point], "kill") for point in IN_A_WORKER]
+    armed = [processes.worker([point], "kill") for point in AT_A_SALE]
     await processes.all_ready()
     await until_met(opened, lambda: [point for process in armed for point in process.left()])
     assert {await process.status() for process in armed} == {-SIGKILL}
@@ -84,7 +85,7 @@ async def test_a_worker_frozen_past_every_timeout_wakes_up_to_work_that_is_done(
 ) -> None:
     opened, processes = here
     # Two points each: more workers would share so few payments that a point is met late.
-    shares = [IN_A_WORKER[share::SHARES] for share in range(SHARES)]
+    shares = [AT_A_SALE[share::SHARES] for share in range(SHARES)]
     armed = [processes.worker(points, f"pause:{PAUSE_SECONDS}") for points in shares]
     processes.worker()
     await processes.all_ready()
@@ -99,19 +100,38 @@ async def test_a_step_that_fails_at_any_point_is_taken_again(here: tuple[World, 
     opened, processes = here
     armed = processes.worker(IN_A_WORKER, "raise")
     await processes.all_ready()
-    await until_met(opened, armed.left)
+    await until_met(opened, armed.left, (*SALES, *TO_COMMAND))
     await everything_ends(opened)
 
 
-def _named_in(*packages: str) -> set[str]:
-    """The points that the source of these packages calls by name."""
+@pytest.mark.slow
+@pytest.mark.timeout(LONGEST_SECONDS)
+async def test_a_worker_killed_or_frozen_at_a_command_leaves_it_carried_out_once(
+    here: tuple[World, Processes],
+) -> None:
+    """Commands are few, and among many workers the armed one would seldom get one: they have a sweep of their own."""
+    opened, processes = here
+    killed = [processes.worker([point], "kill") for point in AT_A_COMMAND]
+    await processes.all_ready()
+    await until_met(opened, lambda: [point for process in killed for point in process.left()], TO_COMMAND)
+    assert {await process.status() for process in killed} == {-SIGKILL}
+    frozen = [processes.worker([point], f"pause:{PAUSE_SECONDS}") for point in AT_A_COMMAND]
+    processes.worker()
+    await processes.all_ready()
+    await until_met(opened, lambda: [point for process in frozen for point in process.left()], TO_COMMAND)
+    await asyncio.sleep(PAUSE_SECONDS)  # as above: the last one is awake again
+    await everything_ends(opened)
+
+
+def _named_in(*packages: str) -> list[str]:
+    """The points that the source of these packages calls by name, one for each place."""
     paths = (path for package in packages for path in (ROOT / package).rglob("*.py"))
     calls = (node for path in paths for node in ast.walk(ast.parse(path.read_text("utf-8"))))
-    return {
+    return sorted(
         str(call.args[0].value)
         for call in calls
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Name)
         and call.func.id == "crash_point"
         and isinstance(call.args[0], ast.Constant)
-    }
+    )

@@ -7,7 +7,7 @@ is lost for which crash point; a point without one fails `test_no_point_is_missi
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,16 +23,29 @@ from corridor.runtime.settings import Settings
 from corridor.storage.tables import webhook_endpoints
 from tests.chaos.proxy.fault import Edge, Fault, FaultKind, Framing
 from tests.chaos.proxy.proxy import FaultProxy
-from tests.chaos.sweep.cells import IN_A_WORKER, IN_THE_API, LOST, Lost, Way
+from tests.chaos.sweep.cells import AT_A_COMMAND, AT_A_SALE, IN_THE_API, LOST, Lost, Way
 from tests.chaos.sweep.processes import Processes
 from tests.chaos.sweep.shop import Shop, open_shop
-from tests.chaos.sweep.traffic import MET_WITHIN_SECONDS, accepted, everything_ends, go_round
+from tests.chaos.sweep.traffic import (
+    MET_WITHIN_SECONDS,
+    SALES,
+    TO_CANCEL,
+    TO_CAPTURE,
+    TO_DECIDE,
+    accepted,
+    everything_ends,
+    give_commands,
+    go_round,
+    wait_for_commands,
+)
 from tests.workflows.conftest import installation
 from tests.workflows.world import World, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PROVIDER_TIMEOUT_SECONDS = 1.0
+_COMMANDED = {"declaration": TO_CAPTURE, "decision": TO_DECIDE, "move": TO_CANCEL}
+"""Orders whose command passes these points and, of what writes the same tables, no other."""
 FRAMING = {
     Way.API_DATABASE: Framing.POSTGRES,
     Way.API_TEMPORAL: Framing.GRPC,
@@ -146,19 +159,42 @@ async def test_no_lost_acknowledgement_makes_an_effect_twice_or_loses_a_payment(
             at = here.provider_address if point.startswith("webhook.") else here.shop.sure
             await here.shop.meet(point, at, partial(here.ways.lose, lost))
             await _until_lost(here, lost, point, at)
-    rounds = 0
-    waiting = [lost for point in IN_A_WORKER for lost in LOST[point]]
+    waiting = [lost for point in AT_A_SALE for lost in LOST[point]]
     for lost in waiting:
         here.ways.lose(lost)
+    rounds = 0
     async with asyncio.timeout(MET_WITHIN_SECONDS):
-        while [
-            lost for lost in waiting if here.ways.is_waiting(lost)
-        ]:  # each is asked: asking plants it again
+        while _left(here, waiting):
             await go_round(here.world, rounds)
             rounds += 1
             await asyncio.sleep(1)
+    commanded = await _lose_those_of_commands(here)
     await everything_ends(here.world)
-    assert await here.world.database.read(accepted) == here.shop.orders + 3 * rounds
+    made = len(SALES) * rounds + commanded
+    assert await here.world.database.read(accepted) == here.shop.orders + made
+
+
+async def _lose_those_of_commands(here: Sweep) -> int:
+    """One after the other, and planted when nothing but the one kind of command is left to give: from outside, the
+    steps of a sale or of another command look the same. Returns how many orders there were.
+    """
+    made = 0
+    for point in AT_A_COMMAND:
+        orders = _COMMANDED[point.partition(".")[0]]
+        for lost in LOST[point]:
+            await wait_for_commands(here.world, orders)
+            made += len(orders)
+            here.ways.lose(lost)
+            async with asyncio.timeout(MET_WITHIN_SECONDS):
+                while _left(here, [lost]):
+                    await give_commands(here.world)
+                    await asyncio.sleep(0.5)
+    return made
+
+
+def _left(here: Sweep, waiting: Sequence[Lost]) -> list[Lost]:
+    """Each is asked: asking plants it again."""
+    return [lost for lost in waiting if here.ways.is_waiting(lost)]
 
 
 async def _until_lost(here: Sweep, lost: Lost, point: str, at: str) -> None:

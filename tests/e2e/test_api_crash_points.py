@@ -7,7 +7,7 @@ from tests.e2e.installation import Installation, captures, order, until_answered
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("point", ["payment.accepted", "workflow.started", "webhook.stored"])
+@pytest.mark.parametrize("point", ["payment.accepted", "payment.started", "webhook.stored"])
 def test_an_order_is_paid_once_although_the_api_died_at(point: str, installation: Installation) -> None:
     installation.up({crash.VARIABLE: point, "CORRIDOR_CRASH_DO": "kill"})
     key = installation.merchant_key()

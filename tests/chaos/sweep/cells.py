@@ -13,16 +13,28 @@ from tests.chaos.proxy.fault import Then
 IN_THE_API = (
     "payment.before_accept",
     "payment.accepted",
+    "payment.started",
     "refund.accepted",
-    "workflow.started",
+    "refund.started",
     "command.claimed",
     "command.sent",
     "webhook.before_store",
     "webhook.stored",
 )
-IN_A_WORKER = (
-    "intent.before_commit",
-    "intent.committed",
+AT_A_COMMAND = (
+    "declaration.before_commit",
+    "declaration.committed",
+    "decision.before_commit",
+    "decision.committed",
+    "move.before_commit",
+    "move.committed",
+)
+"""Passed on the way of a capture, a cancel or a person's decision."""
+AT_A_SALE = (
+    "preparation.before_commit",
+    "preparation.committed",
+    "reservation.before_commit",
+    "reservation.committed",
     "provider.before_send",
     "provider.answer_read",
     "outcome.committed",
@@ -37,6 +49,8 @@ IN_A_WORKER = (
     "delivery.sent",
     "delivery.recorded",
 )
+"""Passed on the way of a sale, its refund, its payout and the webhooks about it."""
+IN_A_WORKER = (*AT_A_SALE, *AT_A_COMMAND)
 
 
 class Way(StrEnum):
@@ -72,7 +86,8 @@ LOST: Mapping[str, tuple[Lost, ...]] = {
         Lost(Way.API_DATABASE, "INSERT INTO refunds"),
         Lost(Way.CLIENT_API, "POST /v1/refunds ", Then.STALL),
     ),
-    "workflow.started": (_rpc(Way.API_TEMPORAL, "ExecuteMultiOperation"),),
+    "payment.started": (_rpc(Way.API_TEMPORAL, "ExecuteMultiOperation"),),
+    "refund.started": (_rpc(Way.API_TEMPORAL, "ExecuteMultiOperation"),),
     "command.claimed": (
         Lost(Way.API_DATABASE, "INSERT INTO idempotency_keys"),
         Lost(Way.CLIENT_API, ":capture "),
@@ -81,8 +96,16 @@ LOST: Mapping[str, tuple[Lost, ...]] = {
     "webhook.before_store": (Lost(Way.PROVIDER_API, "POST /v1/provider_webhooks/stripe "),),
     "webhook.stored": (Lost(Way.API_DATABASE, "INSERT INTO provider_events"),),
     # The server has handed the task out, and it never arrived.
-    "intent.before_commit": (_rpc(Way.WORKER_TEMPORAL, "PollWorkflowTaskQueue"),),
-    "intent.committed": (Lost(Way.WORKER_DATABASE, "INSERT INTO effects"),),
+    "preparation.before_commit": (_rpc(Way.WORKER_TEMPORAL, "PollWorkflowTaskQueue"),),
+    "preparation.committed": (Lost(Way.WORKER_DATABASE, "INSERT INTO risk_decisions"),),
+    "declaration.before_commit": (_rpc(Way.WORKER_TEMPORAL, "PollWorkflowTaskQueue"),),
+    "declaration.committed": (Lost(Way.WORKER_DATABASE, "INSERT INTO effects"),),
+    "reservation.before_commit": (_rpc(Way.WORKER_TEMPORAL, "PollWorkflowTaskQueue"),),
+    "reservation.committed": (Lost(Way.WORKER_DATABASE, "UPDATE refunds SET workflow_started_at"),),
+    "decision.before_commit": (_rpc(Way.WORKER_TEMPORAL, "PollWorkflowTaskQueue"),),
+    "decision.committed": (Lost(Way.WORKER_DATABASE, "UPDATE reviews"),),
+    "move.before_commit": (_rpc(Way.WORKER_TEMPORAL, "PollWorkflowTaskQueue"),),
+    "move.committed": (Lost(Way.WORKER_DATABASE, "UPDATE payments"),),
     "provider.before_send": (_rpc(Way.WORKER_TEMPORAL, "PollActivityTaskQueue"),),
     "provider.answer_read": (
         Lost(Way.WORKER_PROVIDER, "POST /stripe/v1/payment_intents "),
