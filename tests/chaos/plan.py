@@ -129,7 +129,7 @@ def expand(seed: int, profile: Profile, database: str) -> Plan:
         *_of_kind(random("resets"), profile, Kind.RESET, profile.resets, temporal.draw),
         *_losses(random("losses"), profile),
         *_rollouts(random("rollouts"), profile),
-        *_restores(random("restores"), profile, database),
+        *_restores(random("restores"), profile),
     ]
     orders = arrivals.draw(random("arrivals"), profile.payments, profile.safety_seconds)
     rush_at = arrivals.rush_at(random("arrivals"), profile.safety_seconds)
@@ -180,12 +180,9 @@ def _rollouts(random: Random, profile: Profile) -> Iterator[Act]:
         yield Act(at, Kind.ROLLOUT, target, words)
 
 
-def _restores(random: Random, profile: Profile, database: str) -> Iterator[Act]:
-    """A copy early and its return a while later, each before the next loss of Temporal's store: never both at once.
-
-    Of PostgreSQL none: that is skipped, and the record says so.
-    """
-    if database == "postgresql" or not profile.restores:
+def _restores(random: Random, profile: Profile) -> Iterator[Act]:
+    """Left behind early and in force a while later, each before the next loss of Temporal's store: never both at once."""
+    if not profile.restores:
         return
     turn = profile.safety_seconds / max(profile.restores, profile.temporal_losses)
     for number in range(profile.restores):

@@ -125,7 +125,8 @@ PROFILES: dict[str, Profile] = {
         rollouts=0,
     ),
     # Half of a soak: the smoke's mixture five times over, and all that takes the installation away besides. A whole
-    # one goes through it on SQLite and on PostgreSQL, because only one of them is restored and only one fails over.
+    # one goes through it on SQLite, whose file is restored from a copy, and on PostgreSQL, which fails over to a standby
+    # in step and to one that fell behind.
     # What lasts longer than a backlog may grow must leave room for it to shrink: workers live half as long again as in
     # the smoke, and the kills they are spared meet the API and the provider.
     "soak": Profile(

@@ -240,8 +240,7 @@ class Stand:
 
     def skipped(self) -> list[str]:
         """Kinds of faults this machine or database cannot have, and why."""
-        no_restore = ["a restored database: staged on SQLite only"] if self.postgres else []
-        return self.disk.skipped() + no_restore
+        return self.disk.skipped()
 
     async def close(self) -> None:
         await self.api.aclose()

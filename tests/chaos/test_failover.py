@@ -64,3 +64,19 @@ def test_a_standby_that_is_not_in_step_is_not_promoted(
     was_done, _ = cluster.fail_over(FENCED, SECONDS)
     assert not was_done
     assert (cluster.primary, cluster.standby) == (before, standby)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_an_asynchronous_standby_lacks_is_lost_with_its_primary_and_nothing_else(
+    cluster: Cluster,
+) -> None:
+    cluster.primary.query("INSERT INTO mark VALUES (1)")
+    cluster.fall_behind()
+    cluster.primary.query("INSERT INTO mark VALUES (2)")
+    cluster.crash()
+    cluster.lose_what_is_ahead()
+    assert cluster.primary.query("SELECT string_agg(n::text, ' ') FROM mark") == "1"
+    cluster.primary.query("INSERT INTO mark VALUES (3)", seconds=20)
+    assert cluster.standby is not None
+    assert cluster.standby.query("SELECT string_agg(n::text, ' ' ORDER BY n) FROM mark") == "1 3"

@@ -32,7 +32,7 @@ def test_the_same_seed_makes_the_same_plan(database: str) -> None:
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_plans_every_kind_of_fault(name: str, database: str) -> None:
     plan = expand(1, PROFILES[name], database)
-    restores = {Kind.RESTORE} if database == "postgresql" or not PROFILES[name].restores else set()
+    restores = set() if PROFILES[name].restores else {Kind.RESTORE}
     failovers = {Kind.FAILOVER} if database == "sqlite" else set()
     losses = set() if PROFILES[name].temporal_losses else {Kind.TEMPORAL_LOST}
     rollouts = set() if PROFILES[name].rollouts else {Kind.ROLLOUT}
@@ -136,9 +136,10 @@ def test_temporal_is_lost_once_among_disasters_and_several_times_in_a_soak() -> 
     assert lost["soak"] >= 2
 
 
-def test_a_restored_database_and_a_lost_temporal_never_meet() -> None:
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_restored_database_and_a_lost_temporal_never_meet(database: str) -> None:
     for name in ("disasters", "soak"):
-        plan = expand(5, PROFILES[name], "sqlite")
+        plan = expand(5, PROFILES[name], database)
         restores = [act for act in plan.acts if act.kind is Kind.RESTORE]
         losses = [act.at_seconds for act in plan.acts if act.kind is Kind.TEMPORAL_LOST]
         assert len(restores) == plan.profile.restores

@@ -29,7 +29,7 @@ Seen = tuple[int, str, str, int, str]
 
 @dataclass(frozen=True)
 class WentBack:
-    """One restoration of the database to a copy, as the record tells it."""
+    """One return to an older database, as the record tells it."""
 
     copied_at: datetime
     struck_at: datetime

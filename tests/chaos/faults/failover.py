@@ -2,6 +2,9 @@
 
 A commit is acknowledged when the standby has it, so whatever anybody was told is on the server that is promoted. A
 standby that was not in step when its primary was lost is never promoted; whoever runs servers for real has the same rule.
+
+An asynchronous standby is the other way to run servers: nobody waits for it, and what it lacks is lost when it is
+promoted. That is a database that came back older (F13), and is recovered as one.
 """
 
 import contextlib
@@ -30,6 +33,7 @@ PROMOTED_WITHIN_SECONDS = 60.0
 IN_STEP_WITHIN_SECONDS = 30.0
 REBUILT_WITHIN_SECONDS = 60.0
 _WITNESS = "witness"
+_RECEIVES = "SELECT count(*) FROM pg_stat_wal_receiver"
 _IN_STEP = (
     "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
     " AND flush_lsn >= '{position}'::pg_lsn"
@@ -110,6 +114,30 @@ class Cluster:
                 self._follow()
             return True, f"{note}, in step with a new standby after {time.monotonic() - begun:.1f} s"
 
+    def fall_behind(self) -> None:
+        """From here on no commit waits for the standby, and it gets nothing more: an asynchronous one at its worst."""
+        with self._lock:
+            standby = self.standby
+            if standby is None:
+                raise PostgresFailed("there is no standby to fall behind")
+            self._set(lambda: self.primary, "synchronous_standby_names", "")
+            self._set(lambda: standby, "primary_conninfo", "")
+            if not self._until(lambda: standby.query(_RECEIVES) == "0", IN_STEP_WITHIN_SECONDS):
+                raise PostgresFailed("the standby went on receiving")
+
+    def lose_what_is_ahead(self) -> None:
+        """Lose the primary and promote the standby that fell behind; then commits wait for a new one again.
+
+        Clients must have been fenced: nothing of what they were told since then is left.
+        """
+        with self._lock:
+            old = self._succeeded()
+            old.stop_at_once()
+            self._promote()
+            self._point(self.primary)
+            _forget(old)
+            self._follow()
+
     def _fenced(self, seconds: float) -> str:
         """The primary is lost at once; for some seconds the address leads to a standby that takes no writes yet."""
         begun, old = time.monotonic(), self._succeeded()
@@ -156,11 +184,18 @@ class Cluster:
         """Build a standby; from when it runs, every commit waits for it."""
         if not self._until(self._has_standby, REBUILT_WITHIN_SECONDS):
             raise PostgresFailed("no new standby could be built")
-        wait_for_it = f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'"
-        self._until(lambda: self.primary.query(wait_for_it) == "", IN_STEP_WITHIN_SECONDS)
-        self._until(lambda: self.primary.query("SELECT pg_reload_conf()") == "t", IN_STEP_WITHIN_SECONDS)
+        self._set(lambda: self.primary, "synchronous_standby_names", STANDBY)
         if not self._is_in_step():
             raise PostgresFailed("the new standby did not come in step")
+
+    def _set(self, server: Callable[[], Postgres], name: str, value: str) -> None:
+        """Change a setting of a running server, for good. Raises `PostgresFailed`."""
+        change = f"ALTER SYSTEM SET {name} = '{value}'"
+        if not (
+            self._until(lambda: server().query(change) == "", IN_STEP_WITHIN_SECONDS)
+            and self._until(lambda: server().query("SELECT pg_reload_conf()") == "t", IN_STEP_WITHIN_SECONDS)
+        ):
+            raise PostgresFailed(f"{name} could not be set")
 
     def _has_standby(self) -> bool:
         if self.standby is None:

@@ -29,6 +29,8 @@ class Performer:
         self.turns = Turns()
         self.rollouts = Rollouts(stand, self.turns)
         self._numbers = itertools.count(1)
+        self._standby = asyncio.Lock()
+        """Held while one is needed: by a failover, and by a restoration from when the standby falls behind."""
 
     async def perform(self, acts: Iterable[Act]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -105,11 +107,12 @@ class Performer:
         return True, f"{act.words['seconds']} s until {self.journal.seconds:.0f} s"
 
     async def _restored(self, after_seconds: float) -> tuple[bool, str]:
-        """A copy now; later everything is struck, and goes on from the copy."""
-        copy, copied_at = await restore.take(self.stand, next(self._numbers))
-        await asyncio.sleep(after_seconds)
-        async with self.turns.alone():
-            gone = await restore.put_back(self.stand, self.watch, copy, copied_at)
+        """Something is left behind now; later everything is struck, and goes on from there."""
+        async with self._standby:
+            older = await restore.leave_behind(self.stand, next(self._numbers))
+            await asyncio.sleep(after_seconds)
+            async with self.turns.alone():
+                gone = await restore.go_back(self.stand, self.watch, older)
         return True, str(gone)
 
     async def _failover(self, act: Act) -> tuple[bool, str]:
@@ -118,7 +121,10 @@ class Performer:
         if cluster is None:
             return False, "the database is a file"
         try:
-            return await asyncio.to_thread(cluster.fail_over, str(words["fault"]), float(words["seconds"]))
+            async with self._standby:
+                return await asyncio.to_thread(
+                    cluster.fail_over, str(words["fault"]), float(words["seconds"])
+                )
         except Acknowledged as lost:
             self.journal.violation(str(lost))
             return True, str(lost)

@@ -1,7 +1,8 @@
-"""The platform database comes back older (F13): copied at one moment, put in place later, recovered as an operator does.
+"""The platform database comes back older (F13): left behind at one moment, in force later, recovered as an operator does.
 
-The order is the one of docs/recovery.md: everything is fenced, the copy is put in place, Temporal and the provider
-start alone, `restore-check --repair` runs, then workers and API are released. Shops wait meanwhile and repeat.
+SQLite is copied and the copy put back. On PostgreSQL an asynchronous standby falls behind and is promoted. The order is
+the one of docs/recovery.md: everything is fenced, the older database is put in place, Temporal and the provider start
+alone, `restore-check --repair` runs, then workers and API are released. Shops wait meanwhile and repeat.
 
 What the API has acknowledged and not yet given to Temporal is in the database alone; no second copy of it exists
 anywhere, and no recovery can find it. So the stack is struck only when it holds nothing of that kind.
@@ -14,6 +15,7 @@ import os
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from sqlalchemy import Connection, func, select
 from api.cli.drill import backup
 from api.cli.drill.disasters import Recovered
 from api.cli.exit_codes import ExitCode
+from corridor.domain.failure import broken
 from corridor.runtime.process import ChildFailed
 from corridor.storage.database import Database
 from corridor.storage.deadlines import UNHURRIED
@@ -41,14 +44,26 @@ _NOT_OURS = ("temporal", "sandbox")
 """They are killed with the rest, and are all that runs while the operator repairs."""
 
 
-async def take(stand: Stand, number: int) -> tuple[Path, datetime]:
-    """A consistent copy while everybody writes, and when it was begun."""
-    to, at = stand.settings.data_dir / f"backup-{number}", datetime.now(UTC)
-    await asyncio.to_thread(backup.take, stand.settings, to)
-    return to, at
+@dataclass(frozen=True)
+class Older:
+    """The database as it was once, while everybody went on writing. `copy`: SQLite's; a standby keeps itself."""
+
+    at: datetime
+    copy: Path | None
 
 
-async def put_back(stand: Stand, watch: Watch, copy: Path, copied_at: datetime) -> WentBack:
+async def leave_behind(stand: Stand, number: int) -> Older:
+    """From here on something is older than the database."""
+    at = datetime.now(UTC)
+    if stand.postgres is not None:
+        await asyncio.to_thread(stand.postgres.fall_behind)
+        return Older(at, None)
+    copy = stand.settings.data_dir / f"backup-{number}"
+    await asyncio.to_thread(backup.take, stand.settings, copy)
+    return Older(at, copy)
+
+
+async def go_back(stand: Stand, watch: Watch, older: Older) -> WentBack:
     """Strike, restore, recover, release. Nothing else may happen to the stack meanwhile; that is the caller's care."""
     await _nothing_is_only_here(stand)
     async with watch.looking_away():
@@ -57,9 +72,7 @@ async def put_back(stand: Stand, watch: Watch, copy: Path, copied_at: datetime) 
             for name in _NOT_OURS:
                 await asyncio.to_thread(stand.kill, name)
             await stand.database.close()
-            await backup.put_back(stand.settings, copy)
-            lost = stand.settings.data_dir / backup.LOST
-            lost.rename(lost.with_name(f"{backup.LOST}-{copy.name}"))
+            await _put_in_place(stand, older)
             await asyncio.to_thread(stand.stack.wait_ready, *_NOT_OURS, timeout_seconds=STARTS_WITHIN_SECONDS)
             with stand.desk.gives(RESTORE_CHECK) as given:
                 recovered = await _repaired(stand)
@@ -68,9 +81,19 @@ async def put_back(stand: Stand, watch: Watch, copy: Path, copied_at: datetime) 
         # Faults of the network may keep one of them waiting; that is no longer the restoration's matter.
         with contextlib.suppress(ChildFailed):
             await asyncio.to_thread(stand.stack.wait_ready, "api", timeout_seconds=STARTS_WITHIN_SECONDS)
-        gone = WentBack(copied_at, struck_at, datetime.now(UTC), time.monotonic() - begun, recovered)
+        gone = WentBack(older.at, struck_at, datetime.now(UTC), time.monotonic() - begun, recovered)
         watch.went_back(gone)
         return gone
+
+
+async def _put_in_place(stand: Stand, older: Older) -> None:
+    if stand.postgres is not None:
+        await asyncio.to_thread(stand.postgres.lose_what_is_ahead)
+        return
+    copy = older.copy or broken("what is left behind of a file is a copy")
+    await backup.put_back(stand.settings, copy)
+    lost = stand.settings.data_dir / backup.LOST
+    lost.rename(lost.with_name(f"{backup.LOST}-{copy.name}"))
 
 
 async def _repaired(stand: Stand) -> Recovered:
