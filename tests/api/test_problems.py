@@ -25,7 +25,7 @@ def test_every_code_makes_a_whole_document(code: str) -> None:
 
 def test_only_an_answer_that_knows_says_that_money_did_not_move() -> None:
     unknown = {code for code, kind in KINDS.items() if kind.money_state == "unknown"}
-    assert unknown == {"outcome_unknown", "idempotency_in_flight", "internal_error"}
+    assert unknown == {"outcome_unknown", "idempotency_in_flight", "internal_error", "concurrency_limited"}
     assert Problem("outcome_unknown", "why").document("/x", "req_1")["money_state"] == "unknown"
     assert (
         Problem("unavailable", "why", money_state="unknown").document("/x", "req_1")["money_state"]

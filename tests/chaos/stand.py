@@ -42,8 +42,9 @@ REQUESTS_AT_ONCE = 40
 """Of one merchant: fewer than a rush brings, more than one has open on a bad day."""
 AT_ONCE = 100
 REQUEST_SECONDS = 20.0
-PATIENCE_SECONDS = 600.0
-"""A shop that gives up leaves an authorised payment behind, which nobody will capture or cancel."""
+PATIENCE_SECONDS = 1_800.0
+"""A shop that gives up leaves an authorised payment behind, which nobody will capture or cancel. Its requests also wait
+for their turn here: after a restoration of two minutes they are some hundreds."""
 HEALS_WITHIN_SECONDS = 40.0
 RESTART_GRACE_SECONDS = 6.0
 

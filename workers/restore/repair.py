@@ -118,8 +118,8 @@ def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
             if isinstance(signal.argument, SettlementFact)
         }
         for step in reading.steps:
-            if step.ending != "completed" or step.result is None:
-                continue
+            if step.ending != "completed" or step.result is None or step.name == contracts.RECORD.name:
+                continue  # the last of them changes nothing
             cause: ReviewCommand | SettlementFact | None = None
             if step.name == contracts.DECIDE_REVIEW.name and commands:
                 cause = commands.pop(0)
