@@ -69,9 +69,10 @@ async def test_a_worker_killed_at_any_point_leaves_every_effect_made_once(
     here: tuple[World, Processes],
 ) -> None:
     opened, processes = here
-    armed = [processes.worker([point], "kill") for point in AT_A_SALE]
+    armed = [processes.worker([point], "kill") for point in IN_A_WORKER]
     await processes.all_ready()
-    await until_met(opened, lambda: [point for process in armed for point in process.left()])
+    orders = (*SALES, *TO_COMMAND)
+    await until_met(opened, lambda: [point for process in armed for point in process.left()], orders)
     assert {await process.status() for process in armed} == {-SIGKILL}
     processes.worker()
     await processes.all_ready()
@@ -106,19 +107,16 @@ async def test_a_step_that_fails_at_any_point_is_taken_again(here: tuple[World, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(LONGEST_SECONDS)
-async def test_a_worker_killed_or_frozen_at_a_command_leaves_it_carried_out_once(
+async def test_a_worker_frozen_at_a_command_wakes_up_to_one_that_is_carried_out(
     here: tuple[World, Processes],
 ) -> None:
-    """Commands are few, and among many workers the armed one would seldom get one: they have a sweep of their own."""
+    """Commands are few, and among many workers that live on the armed one would seldom get one."""
     opened, processes = here
-    killed = [processes.worker([point], "kill") for point in AT_A_COMMAND]
-    await processes.all_ready()
-    await until_met(opened, lambda: [point for process in killed for point in process.left()], TO_COMMAND)
-    assert {await process.status() for process in killed} == {-SIGKILL}
-    frozen = [processes.worker([point], f"pause:{PAUSE_SECONDS}") for point in AT_A_COMMAND]
+    orders = (*TO_COMMAND, *TO_COMMAND, *TO_COMMAND)
+    armed = [processes.worker([point], f"pause:{PAUSE_SECONDS}") for point in AT_A_COMMAND]
     processes.worker()
     await processes.all_ready()
-    await until_met(opened, lambda: [point for process in frozen for point in process.left()], TO_COMMAND)
+    await until_met(opened, lambda: [point for process in armed for point in process.left()], orders)
     await asyncio.sleep(PAUSE_SECONDS)  # as above: the last one is awake again
     await everything_ends(opened)
 
