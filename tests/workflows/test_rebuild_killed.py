@@ -1,24 +1,16 @@
 """A step commits, its worker is killed before any history learns of it, and others follow: the repeat tells of it."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
-from activities import preparation
 from corridor.domain.money import Money
-from corridor.domain.payment import StatusReason
-from corridor.storage import payments
+from tests.workflows.killed import find_no_rate, kill_after
 from tests.workflows.told import told_since
 from tests.workflows.world import World, now
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-class WorkerKilled(Exception):
-    """What Temporal sees of a step whose worker died: no answer."""
 
 
 async def test_a_decision_and_the_failure_after_it_in_one_workflow_task(
@@ -29,9 +21,9 @@ async def test_a_decision_and_the_failure_after_it_in_one_workflow_task(
     payment = await here.pay(amount=Money(600_000, "EUR"))
 
     async def no_rate_is_to_be_had() -> None:
-        await here.database.write(_fail, payment.id)
+        await here.database.write(find_no_rate, payment.id)
 
-    _kill_after(here, monkeypatch, "_decide", no_rate_is_to_be_had)
+    kill_after(here, monkeypatch, "_decide", no_rate_is_to_be_had)
     await here.decide(payment.id, "approve")
     await here.until(payment.id, "failed")
     await _histories_tell_everything(here, tmp_path, began, payment.id)
@@ -47,7 +39,7 @@ async def test_a_capture_that_was_refunded_before_its_step_could_tell(
     async def the_buyer_returns_a_part() -> None:
         await here.refund(payment_id, 1_000)
 
-    _kill_after(here, monkeypatch, "record_answer", the_buyer_returns_a_part)
+    kill_after(here, monkeypatch, "record_answer", the_buyer_returns_a_part)
     await here.start(payment_id)
     await here.until(payment_id, "captured")
     await _histories_tell_everything(here, tmp_path, began, payment_id)
@@ -62,34 +54,10 @@ async def test_a_settlement_that_was_followed_by_a_refund_before_its_step_could_
     async def the_buyer_returns_a_part() -> None:
         await here.refund(payment.id, 1_000)
 
-    _kill_after(here, monkeypatch, "_settle", the_buyer_returns_a_part)
+    kill_after(here, monkeypatch, "_settle", the_buyer_returns_a_part)
     await here.settle()
     await here.until(payment.id, "settled")
     await _histories_tell_everything(here, tmp_path, began, payment.id)
-
-
-def _kill_after(
-    here: World, monkeypatch: pytest.MonkeyPatch, work: str, meanwhile: Callable[[], Awaitable[None]]
-) -> None:
-    """The first transaction of this name commits, `meanwhile` happens, and its step is never answered."""
-    database, left = here.wired.edge.database, [work]
-    write = database.write
-
-    async def killed(step: Any, *args: Any, **kwargs: Any) -> Any:
-        result = await write(step, *args, **kwargs)
-        if step.__name__ in left:
-            left.clear()
-            await meanwhile()
-            raise WorkerKilled
-        return result
-
-    monkeypatch.setattr(database, "write", killed)
-
-
-def _fail(connection: Connection, payment_id: str) -> None:
-    """What the preparation after the decision came to."""
-    payment = payments.lock(connection, payment_id)
-    preparation.fail(connection, payment, StatusReason.RATE_UNAVAILABLE, now())
 
 
 async def _histories_tell_everything(here: World, directory: Path, began: Any, payment_id: str) -> None:

@@ -25,6 +25,7 @@ from corridor.storage import events, idempotency, payments
 from corridor.storage.idempotency import Claim, Replay
 from corridor.storage.tables import event_positions, merchants, settlement_batches
 from tests.workflows.earlier import copy_of, copying, empty, on, rows
+from tests.workflows.killed import find_no_rate, kill_after
 from tests.workflows.world import World, now
 from workers.histories import reading
 from workers.restore.check import Check
@@ -122,6 +123,19 @@ async def answers_again_when_it_has_been_refunded(here: World) -> None:
     assert lost
 
 
+async def is_decided_and_fails_before_either_is_told(here: World) -> None:
+    """Two local steps of one workflow task: the first, taken again, tells of the second's event too."""
+    payment = await here.pay(amount=Money(600_000, "EUR"))
+
+    async def no_rate_is_to_be_had() -> None:
+        await here.database.write(find_no_rate, payment.id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(here, patch, "_decide", no_rate_is_to_be_had)
+        await here.decide(payment.id, "approve")
+        await here.until(payment.id, "failed")
+
+
 SCENARIOS = (
     pays_and_settles,
     captures_and_refunds,
@@ -163,6 +177,26 @@ async def test_from_every_moment_the_database_is_brought_up_row_for_row(
             assert second.gaps == [], [str(gap) for gap in second.gaps]
     assert found > len(copies.urls)
     assert (await here.control.get("/control/books", params={"limit": 1000})).json()["data"] == theirs
+
+
+async def test_what_a_killed_worker_did_and_no_step_tells_is_left_to_a_person(
+    here: World, tmp_path: Path
+) -> None:
+    """The failure is told by the decision that was taken again, and by no step of its own that could be taken again.
+
+    Left at the decision, the payment would be resumed and collected for, after its merchant was told that it failed.
+    """
+    begun = now().isoformat()
+    with copying(here, tmp_path) as copies:
+        await is_decided_and_fails_before_either_is_told(here)
+    ended, left = await here.database.read(rows), 0
+    for url in copies.urls:
+        async with on(here, url) as edge:
+            repaired = await check(here, edge, begun, is_repair=True)
+            is_whole = (await edge.database.read(rows))["payments"] == ended["payments"]
+            assert is_whole != bool(repaired.left), url
+            left += len(repaired.left)
+    assert left
 
 
 async def test_a_repeated_request_finds_its_first_payment_after_the_repair(

@@ -158,7 +158,7 @@ def _compare(connection: Connection, it: Recorded, before: dict[str, Standing], 
         if then is None:
             if was_changed:
                 raise Differs(f"{now.object_id} would change, and the history does not say how")
-        elif now.sequence < then.sequence and (_has_told(then, now) or _is_later(it.step.result, then)):
+        elif now.sequence < then.sequence and _is_later(it.step.result, then):
             continue
         elif now.sequence < then.sequence or (was_changed and now.sequence > then.sequence):
             raise Differs(f"{now.object_id} would be at event {now.sequence}, it was at {then.sequence}")
@@ -167,11 +167,6 @@ def _compare(connection: Connection, it: Recorded, before: dict[str, Standing], 
     for posting in getattr(it.step.result, "postings", ()):
         if store.posting_by_key(connection, posting.key) != posting:
             raise Differs(f"posting {posting.key} is another one")
-
-
-def _has_told(then: Standing, now: Standing) -> bool:
-    """The step's first answer was lost; given again, it told where others had taken the object, and its own event."""
-    return any((it.sequence, it.event, it.at) == (now.sequence, now.event, now.at) for it in then.former)
 
 
 def _is_later(result: Any, stood: Standing) -> bool:
