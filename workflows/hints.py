@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 
@@ -13,6 +13,11 @@ REMEMBERED = 64
 
 
 HOUR, DAY = 3600, 86_400
+
+
+def seconds_until(moment: datetime) -> float:
+    """Never negative."""
+    return max((moment - workflow.now()).total_seconds(), 0.0)
 
 
 class Pace:
@@ -45,12 +50,16 @@ class Hints:
         """What arrived so far is answered by what the provider just told us itself."""
         self._news = False
 
-    async def wait(self, seconds: float, summary: str, wake: Callable[[], bool] = lambda: False) -> None:
-        """Wait for news, for `wake()`, or for the time to pass, on a durable timer shown as `summary`."""
+    async def wait(self, seconds: float, summary: str, wake: Callable[[], bool] = lambda: False) -> bool:
+        """Wait for news, for `wake()`, or for the time to pass, on a durable timer shown as `summary`.
+
+        Returns False when the time has passed.
+        """
         try:
             await workflow.wait_condition(
                 lambda: self._news or wake(), timeout=timedelta(seconds=seconds), timeout_summary=summary
             )
         except TimeoutError:
-            return
+            return False
         self._news = False
+        return True

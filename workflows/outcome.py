@@ -6,16 +6,20 @@ procedure is exhausted the outcome stays unknown, and the caller asks a person; 
 """
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities.contracts import EXECUTE, LOOK_UP, EffectPlan, Executed, ExecuteIn, LookUpIn
 from corridor.domain.outcome import Outcome
+from corridor.domain.sending import SendPolicy
 from workflows import steps
-from workflows.hints import Hints
+from workflows.hints import Hints, seconds_until
 
 WAITING = (Outcome.UNKNOWN, Outcome.PENDING)
+NEWS_IS_NO_DELAY = "news-is-no-delay"
+"""Before it, each piece of news took the place of one of the waits that absence is concluded after."""
 PENDING_POLL_SECONDS = (5, 30, 120, 600)
 """A provider that says `processing` is asked again at these intervals, and at once on each webhook."""
 
@@ -45,7 +49,7 @@ async def carry_out(
         if executed is not None and executed.outcome is Outcome.PENDING:
             return await _poll(plan, hints, executed)
         if executed is not None and plan.policy.answers_are_kept and _is_kept_error(executed):
-            found = await find_out(plan, hints, may_still_run=False)
+            found = await _look(plan, hints, _after_last_word(plan.policy), conclude=True)
             return found.model_copy(update={"key_is_spent": found.outcome is Outcome.NOT_SENT})
         if left == 0 or stop():
             break
@@ -85,23 +89,47 @@ async def _send(plan: EffectPlan, may_be_under_way: bool) -> Executed | None:
         return None
 
 
-async def find_out(plan: EffectPlan, hints: Hints, may_still_run: bool = True) -> Executed:
+def _after_last_word(policy: SendPolicy) -> tuple[int, ...]:
+    """Nothing is under way any more: only the provider's visibility lag is waited for."""
+    chosen = policy.last_word_delays_seconds
+    return policy.lookup_delays_seconds if chosen is None else chosen
+
+
+async def find_out(plan: EffectPlan, hints: Hints) -> Executed:
     """Look the effect up after each declared delay; the last miss proves absence if the contract says so."""
     delays, longer = plan.policy.lookup_delays_seconds, plan.policy.last_look_delay_seconds
-    waits_longer = may_still_run and longer > 0 and len(delays) > 0
+    waits_longer = longer > 0 and len(delays) > 0
     return await _look(plan, hints, (*delays, longer) if waits_longer else delays, conclude=True)
 
 
 async def _look(plan: EffectPlan, hints: Hints, delays: Sequence[int], *, conclude: bool) -> Executed:
     for number, delay in enumerate(delays, start=1):
-        await hints.wait(delay, f"look-up {number} of {len(delays)}: unknown outcome of {plan.operation}")
+        summary = f"look-up {number} of {len(delays)}: unknown outcome of {plan.operation}"
         is_last = number == len(delays)
-        found = await look_once(plan, absence_is_proof=conclude and is_last and plan.policy.absence_is_proof)
+        found = await _look_on_news(plan, hints, delay, summary) or await look_once(
+            plan, absence_is_proof=conclude and is_last and plan.policy.absence_is_proof
+        )
         if found.outcome is Outcome.PENDING:
             return await _poll(plan, hints, found)
         if found.outcome is not Outcome.UNKNOWN or is_last:
             return found
     return await look_once(plan)
+
+
+async def _look_on_news(plan: EffectPlan, hints: Hints, seconds: int, summary: str) -> Executed | None:
+    """What a look brought to light before `seconds` had passed; None when they have, and a look is due.
+
+    News may be late, and of another effect of the payment: they are a reason to look at once, and none to conclude from
+    not finding anything that the whole time was waited for.
+    """
+    due = workflow.now() + timedelta(seconds=seconds)
+    while await hints.wait(seconds_until(due), summary):
+        if not workflow.patched(NEWS_IS_NO_DELAY):
+            return None
+        found = await look_once(plan)
+        if found.outcome is not Outcome.UNKNOWN:
+            return found
+    return None
 
 
 async def _poll(plan: EffectPlan, hints: Hints, pending: Executed) -> Executed:

@@ -27,7 +27,7 @@ from corridor.domain.payment import CANCELABLE, CAPTURABLE, Status, StatusReason
 from workflows import names
 from workflows.commands import check_decision, refusal_of, refuse_unless
 from workflows.finishing import every_command_answered, finish
-from workflows.hints import Hints, Pace
+from workflows.hints import Hints, Pace, seconds_until
 from workflows.messages import (
     CancelCommand,
     CaptureCommand,
@@ -43,7 +43,7 @@ from workflows.payment_moves import ask_person, decide, declare, move, prepare
 from workflows.payment_state import PaymentState
 from workflows.steps import local
 from workflows.tickets import Ticket, Tickets
-from workflows.undo import VOID_LEAD, finish_undo, seconds_until, voided
+from workflows.undo import VOID_LEAD, finish_undo, voided
 
 MAXIMUM_ATTEMPTS = 2
 """Attempts proven never to have reached the provider before the payment is given up."""

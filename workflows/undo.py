@@ -1,6 +1,6 @@
 """How what a payment holds at the provider is released, and how a release that was lost on its way is finished."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -10,7 +10,7 @@ from corridor.domain.effect import Operation
 from corridor.domain.failure import Refusal
 from corridor.domain.outcome import Outcome
 from corridor.domain.payment import Status, StatusReason
-from workflows.hints import Hints
+from workflows.hints import Hints, seconds_until
 from workflows.outcome import carry_out, look_once
 from workflows.payment_moves import ask_person, declare, move
 from workflows.payment_state import PaymentState
@@ -68,8 +68,3 @@ async def finish_undo(state: PaymentState, hints: Hints, void: EffectPlan) -> No
         await move(state, Status.EXPIRED, StatusReason.AUTHORIZATION_EXPIRED)
     else:
         await move(state, Status.CANCELED, StatusReason.CANCELED_BY_MERCHANT)
-
-
-def seconds_until(moment: datetime) -> float:
-    """Never negative."""
-    return max((moment - workflow.now()).total_seconds(), 0.0)

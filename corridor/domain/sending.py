@@ -20,3 +20,6 @@ class SendPolicy(Frozen):
     """A server error is the key's answer for good: sending again would bring the same, and nothing can come of it."""
     last_look_delay_seconds: int = 0
     """Waited before absence is concluded, beyond the delays above: a call nobody answered may be running still."""
+    last_word_delays_seconds: tuple[int, ...] | None = None
+    """Waits before each look-up once the provider has said its last word under the key, when nothing can come of it any
+    more and only what it did may be late to show. None, in plans from before this was told apart: as for any look-up."""

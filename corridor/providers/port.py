@@ -107,6 +107,7 @@ def send_policy(contract: IdempotencyContract) -> SendPolicy:
         rounds=ROUNDS if repeatable else 1,
         answers_are_kept=contract.stores_5xx,
         last_look_delay_seconds=max(contract.longest_call_seconds - sum(delays), 0),
+        last_word_delays_seconds=delays[:2],
     )
 
 

@@ -73,6 +73,25 @@ async def key_spent(here: World) -> Kept:
     return _payment((await here.pay()).id)
 
 
+async def key_spent_looked_sooner(here: World) -> Kept:
+    """When `key_spent` was recorded, a provider's last word was looked behind as long as silence was."""
+    return await key_spent(here)
+
+
+async def news_while_unknown(here: World) -> Kept:
+    """Late webhooks arrive while a call that nobody answered goes on: each is looked at, none ends the wait."""
+    here.without_keys()
+    await here.plant("latency", milliseconds=4_500)
+    payment_id = await here.accept()
+    starting = asyncio.create_task(here.start(payment_id))
+    await here.under_way()
+    for number in range(12):
+        await asyncio.sleep(0.25)
+        await here.hint(payment_id, f"evt_late_{number}")
+    await starting
+    return _payment(payment_id)
+
+
 async def unknown_reviewed(here: World) -> Kept:
     here.without_keys()
     await here.plant("timeout_after_effect")
@@ -358,6 +377,6 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
         cancel_during_capture, review_approved, review_declined, webhook_before_response, refund, refund_over_limit,
         refund_not_sent, refund_came_back, settlement, settlement_side_by_side, delivered, delivery_retried,
         delivered_from_its_own_queue, review_approved_once_recorded, canceled_once_recorded,
-        refund_reviewed_once_recorded,
+        refund_reviewed_once_recorded, key_spent_looked_sooner, news_while_unknown,
     )
 }  # fmt: skip

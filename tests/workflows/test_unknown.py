@@ -41,6 +41,24 @@ async def test_an_effect_that_becomes_visible_late_is_waited_for(here: World) ->
     assert (payment.status, await here.effects(payment.id)) == ("captured", [("sale:1", "approved")])
 
 
+async def test_news_of_something_else_is_no_reason_to_conclude_that_a_running_call_did_nothing(
+    here: World,
+) -> None:
+    """Late webhooks of an earlier effect arrive while a call that we gave up on goes on at the provider."""
+    here.without_keys()
+    await here.plant("latency", milliseconds=4_500)
+    payment_id = await here.accept()
+    starting = asyncio.create_task(here.start(payment_id))
+    await here.under_way()
+    for number in range(12):
+        await asyncio.sleep(0.25)
+        await here.hint(payment_id, f"evt_late_{number}")
+    await starting
+    assert await here.effects(payment_id) == [("sale:1", "approved")]
+    assert [effect for effect, _ in await here.moved(payment_id)].count("capture") == 1
+    assert (await here.payment(payment_id)).status == "captured"
+
+
 async def test_what_never_arrived_is_proven_absent_and_sent_once_more(here: World) -> None:
     here.without_keys()
     await here.plant("reset_before_effect")
@@ -132,6 +150,16 @@ async def test_a_stored_server_error_is_looked_up_and_not_repeated(here: World) 
     await here.plant("status", status=500, stored=True, effect=True)
     payment = await here.pay()
     assert (payment.status, await here.effects(payment.id)) == ("captured", [("sale:1", "approved")])
+
+
+async def test_what_a_stored_server_error_did_may_be_late_to_show(here: World) -> None:
+    """Its absence is concluded only after the lag that the provider declares, or the buyer would pay twice."""
+    here.stripe.promises = here.stripe.promises.model_copy(update={"lookup_lag_seconds": 5})
+    await here.plant("status", status=500, stored=True, effect=True)
+    await here.plant("lookup_lag", seconds=here.stripe.promises.lookup_lag_seconds)
+    payment = await here.pay()
+    assert (payment.status, await here.effects(payment.id)) == ("captured", [("sale:1", "approved")])
+    assert await here.fired() == {"lookup_lag": 1, "status": 1}
 
 
 async def test_a_server_error_without_effect_is_proven_absent(here: World) -> None:

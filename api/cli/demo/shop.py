@@ -7,7 +7,7 @@ key and the same bytes, and remembers every answer, so that later repeats can be
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ GIVE_UP_SECONDS = 120.0
 LONGEST_PAUSE_SECONDS = 2.0
 REPEATS = 4
 POLL_SECONDS = (0.3, 0.5, 1.0)
+AGAIN_SECONDS = (*POLL_SECONDS, 2.0, 5.0)
+"""Between tries that nobody answered. Thousands who knock every second at an API that is away help nobody."""
 
 
 class NoAnswer(Exception):
@@ -90,12 +92,13 @@ class Shop:
 
     async def get(self, path: str, **query: str | int) -> Json:
         """Read, patiently. Raises `NoAnswer`."""
-        begun = time.monotonic()
+        begun, sends = time.monotonic(), 0
         while time.monotonic() - begun < self.patience_seconds:
+            sends += 1
             try:
                 answer = await self.http.get(path, params=query, headers=self._headers())
             except httpx.TransportError:
-                await asyncio.sleep(POLL_SECONDS[0])
+                await asyncio.sleep(_nth(AGAIN_SECONDS, sends))
                 continue
             if answer.status_code not in (429, 500, 502, 503):
                 answer.raise_for_status()
@@ -110,8 +113,8 @@ class Shop:
         while not claim(found := await self.get(path)):
             if time.monotonic() - begun > seconds:
                 raise NoAnswer(f"{self.name}: {path} was still {found.get('status')} after {seconds:.0f} s")
-            await asyncio.sleep(POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)])
             polls += 1
+            await asyncio.sleep(_nth(POLL_SECONDS, polls))
         return found
 
     async def _send(self, path: str, content: bytes, key: str) -> Answer:
@@ -121,7 +124,7 @@ class Shop:
             try:
                 answer = await self.http.post(path, content=content, headers=self._headers(key))
             except httpx.TransportError:
-                await asyncio.sleep(POLL_SECONDS[min(sends, len(POLL_SECONDS)) - 1])
+                await asyncio.sleep(_nth(AGAIN_SECONDS, sends))
                 continue
             if not _asks_for_repeat(answer):
                 return Answer(answer.status_code, answer.content, time.monotonic() - begun, sends)
@@ -133,6 +136,11 @@ class Shop:
         if key is not None:
             headers |= {"Idempotency-Key": key, "Content-Type": "application/json"}
         return headers
+
+
+def _nth(pauses: Sequence[float], number: int) -> float:
+    """The pause after try `number`, counted from one; the last one goes on for ever."""
+    return pauses[min(number, len(pauses)) - 1]
 
 
 def _asks_for_repeat(answer: httpx.Response) -> bool:

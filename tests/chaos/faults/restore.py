@@ -108,12 +108,16 @@ async def _repaired(stand: Stand) -> Recovered:
 
 
 async def _restore_check(stand: Stand, *words: str) -> Json:
-    """A process of its own, as an operator's is: in ours it would share the processor with every waiting shop."""
-    settings = stand.settings
+    """A process of its own with a way of its own to the database, as an operator's is.
+
+    In ours, or behind an address of ours, each of its statements would wait for its turn among all shops that wait.
+    """
+    settings, server = stand.settings, stand.postgres
+    direct = {} if server is None else {"DATABASE_URL": server.primary.url()}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "api.cli.main",
         "restore-check", *words, "--json", "--data-dir", str(settings.data_dir),
-        env={**os.environ, **settings.environment(), "PYTHONPATH": str(stand.source)},
+        env={**os.environ, **settings.environment(), **direct, "PYTHONPATH": str(stand.source)},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     said, problems = await process.communicate()
