@@ -13,6 +13,7 @@ REMEMBERED = 64
 
 
 HOUR, DAY = 3600, 86_400
+NEWS_ARE_KEPT = "news-outlive-commands"
 
 
 def seconds_until(moment: datetime) -> float:
@@ -53,7 +54,8 @@ class Hints:
     async def wait(self, seconds: float, summary: str, wake: Callable[[], bool] = lambda: False) -> bool:
         """Wait for news, for `wake()`, or for the time to pass, on a durable timer shown as `summary`.
 
-        Returns False when the time has passed.
+        Returns False when the time has passed. News that come together with what `wake()` waits for are kept: whoever
+        answers that does not look.
         """
         try:
             await workflow.wait_condition(
@@ -61,5 +63,6 @@ class Hints:
             )
         except TimeoutError:
             return False
-        self._news = False
+        if not (self._news and wake() and workflow.patched(NEWS_ARE_KEPT)):
+            self._news = False
         return True

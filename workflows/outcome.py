@@ -12,12 +12,17 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities.contracts import EXECUTE, LOOK_UP, EffectPlan, Executed, ExecuteIn, LookUpIn
+from corridor.domain.effect import Operation
 from corridor.domain.outcome import Outcome
 from corridor.domain.sending import SendPolicy
 from workflows import steps
 from workflows.hints import Hints, seconds_until
 
 WAITING = (Outcome.UNKNOWN, Outcome.PENDING)
+ABSENCE_COUNTS_LESS = "absence-counts-less"
+"""Before it, a server error that the provider keeps was taken for the end of the matter. Stripe calls such an outcome
+indeterminate, may roll a charge forward later, tells that by webhook, and advises against another key
+(https://docs.stripe.com/error-low-level#server-errors)."""
 NEWS_IS_NO_DELAY = "news-is-no-delay"
 """Before it, each piece of news took the place of one of the waits that absence is concluded after."""
 PENDING_POLL_SECONDS = (5, 30, 120, 600)
@@ -25,17 +30,22 @@ PENDING_POLL_SECONDS = (5, 30, 120, 600)
 
 
 async def carry_out(
-    plan: EffectPlan, hints: Hints, stop: Callable[[], bool] = lambda: False, inherited: bool = False
+    plan: EffectPlan,
+    hints: Hints,
+    stop: Callable[[], bool] = lambda: False,
+    inherited: bool = False,
+    is_last_try: bool = False,
 ) -> Executed:
     """Send the declared effect, then look until its fate is proven; send again under the same key while it is not.
 
     A call that nobody answered may still be running at the provider. Under the same key it cannot become a second
     effect, so that is what is repeated; absence is concluded once, at the end. `stop` ends the repeats early. An
     `inherited` plan may have been sent by a workflow that was lost: where no key protects a repeat it is only looked up.
-    Returns with `unknown` or `pending` only when every look of the policy was spent.
+    Returns with `unknown` or `pending` when every look of the policy was spent and proved nothing. `is_last_try` says
+    that the caller declares no other key after this one.
     """
     if inherited and plan.policy.rounds == 1:
-        return await find_out(plan, hints)
+        return await _find_out(plan, hints, is_last_try)
     may_be_under_way = inherited or _is_reset()
     for left in reversed(range(plan.policy.rounds)):
         executed = await _send(plan, may_be_under_way)
@@ -49,14 +59,27 @@ async def carry_out(
         if executed is not None and executed.outcome is Outcome.PENDING:
             return await _poll(plan, hints, executed)
         if executed is not None and plan.policy.answers_are_kept and _is_kept_error(executed):
-            found = await _look(plan, hints, _after_last_word(plan.policy), conclude=True)
+            is_proof = _absence_counts(plan, is_last_try, last_word=True)
+            found = await _look(plan, hints, _after_last_word(plan.policy), conclude=is_proof)
             return found.model_copy(update={"key_is_spent": found.outcome is Outcome.NOT_SENT})
         if left == 0 or stop():
             break
         found = await _look(plan, hints, plan.policy.lookup_delays_seconds, conclude=False)
         if found.outcome is not Outcome.UNKNOWN:
             return found
-    return await find_out(plan, hints)
+    return await _find_out(plan, hints, is_last_try)
+
+
+def _absence_counts(plan: EffectPlan, is_last_try: bool, *, last_word: bool) -> bool:
+    """Whether not finding the effect may prove that it never was. The provider's `last_word` was a server error: it may
+    still act on that by itself, and only what happens once is safe under another key. A capture is concluded absent only
+    where another try follows; else a person is asked, and evidence that comes meanwhile must still count.
+    """
+    if plan.operation is Operation.CAPTURE:
+        counts = (last_word or plan.policy.rounds == 1) and not is_last_try
+    else:
+        counts = not last_word or plan.operation is Operation.VOID
+    return counts or not workflow.patched(ABSENCE_COUNTS_LESS)
 
 
 def _is_kept_error(executed: Executed) -> bool:
@@ -90,16 +113,17 @@ async def _send(plan: EffectPlan, may_be_under_way: bool) -> Executed | None:
 
 
 def _after_last_word(policy: SendPolicy) -> tuple[int, ...]:
-    """Nothing is under way any more: only the provider's visibility lag is waited for."""
+    """The call itself is over: only the provider's visibility lag is waited for."""
     chosen = policy.last_word_delays_seconds
     return policy.lookup_delays_seconds if chosen is None else chosen
 
 
-async def find_out(plan: EffectPlan, hints: Hints) -> Executed:
-    """Look the effect up after each declared delay; the last miss proves absence if the contract says so."""
+async def _find_out(plan: EffectPlan, hints: Hints, is_last_try: bool) -> Executed:
+    """Look the effect up after each declared delay; the last miss proves absence where it counts."""
     delays, longer = plan.policy.lookup_delays_seconds, plan.policy.last_look_delay_seconds
     waits_longer = longer > 0 and len(delays) > 0
-    return await _look(plan, hints, (*delays, longer) if waits_longer else delays, conclude=True)
+    is_proof = _absence_counts(plan, is_last_try, last_word=False)
+    return await _look(plan, hints, (*delays, longer) if waits_longer else delays, conclude=is_proof)
 
 
 async def _look(plan: EffectPlan, hints: Hints, delays: Sequence[int], *, conclude: bool) -> Executed:
@@ -117,7 +141,7 @@ async def _look(plan: EffectPlan, hints: Hints, delays: Sequence[int], *, conclu
 
 
 async def _look_on_news(plan: EffectPlan, hints: Hints, seconds: int, summary: str) -> Executed | None:
-    """What a look brought to light before `seconds` had passed; None when they have, and a look is due.
+    """What a look proved before `seconds` had passed; None when they have, and a look is due.
 
     News may be late, and of another effect of the payment: they are a reason to look at once, and none to conclude from
     not finding anything that the whole time was waited for.
@@ -127,15 +151,15 @@ async def _look_on_news(plan: EffectPlan, hints: Hints, seconds: int, summary: s
         if not workflow.patched(NEWS_IS_NO_DELAY):
             return None
         found = await look_once(plan)
-        if found.outcome is not Outcome.UNKNOWN:
+        if found.outcome not in WAITING:
             return found
     return None
 
 
 async def _poll(plan: EffectPlan, hints: Hints, pending: Executed) -> Executed:
     for seconds in PENDING_POLL_SECONDS:
-        await hints.wait(seconds, f"{plan.provider} is still processing the {plan.operation}")
-        pending = await look_once(plan)
+        summary = f"{plan.provider} is still processing the {plan.operation}"
+        pending = await _look_on_news(plan, hints, seconds, summary) or await look_once(plan)
         if pending.outcome not in WAITING:
             return pending
     return pending

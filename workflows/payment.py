@@ -47,6 +47,7 @@ from workflows.undo import VOID_LEAD, finish_undo, voided
 
 MAXIMUM_ATTEMPTS = 2
 """Attempts proven never to have reached the provider before the payment is given up."""
+CALLED_OFF = "a-cancel-stops-further-tries"
 MAXIMUM_REQUOTES = 5
 """New locks a payment takes before it is given up: one is enough while clocks agree."""
 REQUOTE_PAUSE = timedelta(seconds=1)
@@ -127,7 +128,8 @@ class PaymentWorkflow:
     async def _execute(self, plan: EffectPlan) -> None:
         """Carry the plan out to a proven end, or hand it to a person."""
         inherited = self.start.resume is not None and plan == self.start.resume.plan
-        executed = await carry_out(plan, self.hints, lambda: bool(self.tickets), inherited)
+        is_last_try = self.state.number(plan.operation) >= MAXIMUM_ATTEMPTS
+        executed = await carry_out(plan, self.hints, lambda: bool(self.tickets), inherited, is_last_try)
         self.state.became(executed)
         if executed.quote_expired:
             await self._requote(plan)
@@ -165,7 +167,8 @@ class PaymentWorkflow:
     async def _try_again(self, plan: EffectPlan, absent: Executed) -> None:
         """Absence is proven. A new effect key is only taken where the old one is spent, or never protected anything."""
         is_of_use = absent.key_is_spent or plan.policy.rounds == 1
-        if is_of_use and self.state.number(plan.operation) < MAXIMUM_ATTEMPTS:
+        is_left = self.state.number(plan.operation) < MAXIMUM_ATTEMPTS
+        if is_of_use and is_left and not self._is_called_off(plan):
             self.state.plan = await declare(self.state, plan.operation, plan.amount)
             await self._execute(self.state.plan)
         elif plan.operation is Operation.CAPTURE:
@@ -174,6 +177,11 @@ class PaymentWorkflow:
             )
         else:
             await move(self.state, Status.FAILED, StatusReason.NOT_SENT)
+
+    def _is_called_off(self, plan: EffectPlan) -> bool:
+        """A cancel came while nothing had been sent: nothing is sent any more. A capture's cancel has its own stage."""
+        waits = bool(self.tickets) and plan.operation is not Operation.CAPTURE
+        return waits and workflow.patched(CALLED_OFF)
 
     # --- requires_action: the buyer is at the bank's page ------------------------------------------------------
 

@@ -17,9 +17,9 @@ class SendPolicy(Frozen):
     rounds: int = 1
     """How often sending and looking up may follow each other under one key. One where a key protects nothing."""
     answers_are_kept: bool = False
-    """A server error is the key's answer for good: sending again would bring the same, and nothing can come of it."""
+    """A server error is the key's answer for good: sending again would bring the same."""
     last_look_delay_seconds: int = 0
     """Waited before absence is concluded, beyond the delays above: a call nobody answered may be running still."""
     last_word_delays_seconds: tuple[int, ...] | None = None
-    """Waits before each look-up once the provider has said its last word under the key, when nothing can come of it any
-    more and only what it did may be late to show. None, in plans from before this was told apart: as for any look-up."""
+    """Waits before each look-up once the provider has said its last word under the key: the call is over, and only what
+    it did may be late to show. None, in plans from before this was told apart: as for any look-up."""

@@ -73,9 +73,33 @@ async def key_spent(here: World) -> Kept:
     return _payment((await here.pay()).id)
 
 
-async def key_spent_looked_sooner(here: World) -> Kept:
-    """When `key_spent` was recorded, a provider's last word was looked behind as long as silence was."""
-    return await key_spent(here)
+async def key_spent_reviewed(here: World) -> Kept:
+    """When `key_spent` was recorded, a server error that the provider repeats was taken for the end of the matter."""
+    await here.plant("status", status=500, stored=True)
+    payment = await here.pay()
+    await here.decide(payment.id, "absent")
+    return _payment(payment.id)
+
+
+async def capture_under_another_key(here: World) -> Kept:
+    """An authorisation is captured once under whichever key, so here another one is taken."""
+    payment = await here.authorize()
+    await here.plant("status", "payment_intents.capture", status=500, stored=True)
+    await here.capture(payment.id)
+    return _payment(payment.id)
+
+
+async def called_off(here: World) -> Kept:
+    """A cancel comes while the first try is looked up: there is no second one."""
+    here.without_keys()
+    await here.plant("latency", milliseconds=300)
+    await here.plant("reset_before_effect")
+    payment_id = await here.accept()
+    starting = asyncio.create_task(here.start(payment_id))
+    await here.under_way()
+    await here.cancel(payment_id)
+    await starting
+    return _payment(payment_id)
 
 
 async def news_while_unknown(here: World) -> Kept:
@@ -377,6 +401,7 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
         cancel_during_capture, review_approved, review_declined, webhook_before_response, refund, refund_over_limit,
         refund_not_sent, refund_came_back, settlement, settlement_side_by_side, delivered, delivery_retried,
         delivered_from_its_own_queue, review_approved_once_recorded, canceled_once_recorded,
-        refund_reviewed_once_recorded, key_spent_looked_sooner, news_while_unknown,
+        refund_reviewed_once_recorded, key_spent_reviewed, capture_under_another_key, called_off,
+        news_while_unknown,
     )
 }  # fmt: skip

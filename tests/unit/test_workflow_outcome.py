@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from temporalio import workflow
 
 from activities.contracts import EffectPlan, Executed
 from corridor.domain.effect import Operation
@@ -47,3 +48,21 @@ async def test_news_of_a_proven_effect_may_be_of_what_came_after_it(
     monkeypatch.setattr(outcomes, "_is_reset", lambda: False)  # asks the workflow's own event loop
     await carry_out(PLAN, hints)
     assert hints._news is is_kept
+
+
+async def test_news_that_come_together_with_a_command_are_kept_for_the_next_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever answers the command does not look: the payment would wait for a whole look's interval."""
+
+    async def at_once(*_: object, **__: object) -> None:
+        pass
+
+    monkeypatch.setattr(workflow, "wait_condition", at_once)
+    monkeypatch.setattr(workflow, "patched", lambda _: True)
+    hints = Hints()
+    hints.receive(ProviderHint(provider_event_id="evt_1"))
+    assert await hints.wait(3600, "a review", lambda: True)
+    assert hints._news
+    assert await hints.wait(3600, "a review")
+    assert not hints._news

@@ -246,7 +246,8 @@ async def test_a_void_that_was_proven_before_the_loss_closes_its_payment(here: W
 
 async def test_which_attempt_is_the_newest_is_no_question_of_clocks(here: World) -> None:
     """The first was declared by a worker whose clock was a day ahead."""
-    await here.plant("status", status=500, stored=True)
+    here.without_keys()
+    await here.plant("reset_before_effect")
     payment = await here.pay()
     assert len(await here.effects(payment.id)) == 2
     await here.database.write(_declare_tomorrow, f"{payment.id}:sale:1")

@@ -146,12 +146,12 @@ class Buying:
         answer = await self.market.sandbox.post(f"{payment['next_action']['url']}/{button}")
         self.expect(answer.status_code < 400, f"the bank's page answered {answer.status_code}")
 
-    async def reviewed(self, decision: str) -> None:
+    async def reviewed(self, decision: str, note: str) -> None:
         """An operator finds the payment among the open reviews and decides."""
         await self.reach("requires_review")
         listed = await self.market.operator.get("/v1/reviews", limit=100)
         review = next(it for it in listed["data"] if it["payment"] == self.tale.payment_id)
-        body = {"decision": decision, "note": "checked with the buyer by telephone"}
+        body = {"decision": decision, "note": note}
         answer = await self.market.operator.post(
             f"/v1/reviews/{review['id']}:decide", body, f"{review['id']}-1"
         )
@@ -279,10 +279,10 @@ async def _refunds_racing(buying: Buying) -> None:
     )
 
 
-def _reviewed(decision: str) -> Story:
+def _reviewed(decision: str, note: str = "checked with the buyer by telephone") -> Story:
     async def story(buying: Buying) -> None:
         await buying.buy()
-        await buying.reviewed(decision)
+        await buying.reviewed(decision, note)
 
     return story
 
@@ -311,6 +311,7 @@ STORIES: Mapping[str, Story] = {
     "refund_came_back": _refunded(Share.ALL, late=False),
     "review_approved": _reviewed("approve"),
     "review_declined": _reviewed("decline"),
+    "never_sent": _reviewed("absent", "not in the provider's books"),
     "over_limit": _over_limit,
 }
 """Every other scenario is the plain story; what is special there is the card."""

@@ -133,7 +133,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "closed_after_effect": _fault("closeAfterEffect", "the connection breaks after the charge"),
     "error_500_stored": _fault("error500Stored", "the charge happens, the answer is a 500 that is kept"),
     "never_sent": Scenario(
-        "a kept 500 without a charge, twice: absence is proven, the order is given up",
+        "a kept 500 without a charge, which may still come: a person asks the provider, and finds none",
         _FAILED,
         StatusReason.NOT_SENT,
         fault="error500StoredNoEffect",
