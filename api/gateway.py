@@ -97,7 +97,11 @@ class Gateway(Protocol):
         ...
 
     async def start_payment(self, row: starts.Row, deadline_seconds: float) -> PaymentAnswer | None:
-        """Start the payment's workflow, or join it, and wait for its early answer; None without one in time."""
+        """Start the payment's workflow, or join it, and wait for its early answer; None without one in time.
+
+        One that ran before and that Temporal does not know was lost with its store: it is not begun again here, where
+        nobody looks at what it has sent, but by `corridor resume`.
+        """
         ...
 
     async def start_refund(self, row: starts.Row, deadline_seconds: float) -> RefundAnswer | None:
@@ -136,27 +140,33 @@ class TemporalGateway:
             raise TemporalUnavailable
 
     async def start_payment(self, row: starts.Row, deadline_seconds: float) -> PaymentAnswer | None:
+        workflow_id = names.payment_workflow_id(row.id)
+        if row.workflow_started_at is not None:
+            return await self._joined(workflow_id, PaymentAnswer, deadline_seconds)
         operation: Start = WithStartWorkflowOperation(
             names.PAYMENT,
             starts.payment_start(row, self._windows),
-            id=names.payment_workflow_id(row.id),
+            id=workflow_id,
             search_attributes=starts.payment_search_attributes(row),
             static_summary=starts.payment_summary(row),
             static_details=starts.payment_details(row),
             **_ONCE,
         )
-        return await self._accepted(operation, PaymentAnswer, deadline_seconds)
+        return await self._started(operation, PaymentAnswer, deadline_seconds)
 
     async def start_refund(self, row: starts.Row, deadline_seconds: float) -> RefundAnswer | None:
+        workflow_id = names.refund_workflow_id(row.id)
+        if row.workflow_started_at is not None:
+            return await self._joined(workflow_id, RefundAnswer, deadline_seconds)
         operation: Start = WithStartWorkflowOperation(
             names.REFUND,
             starts.refund_start(row),
-            id=names.refund_workflow_id(row.id),
+            id=workflow_id,
             search_attributes=starts.refund_search_attributes(row),
             static_summary=starts.refund_summary(row),
             **_ONCE,
         )
-        return await self._accepted(operation, RefundAnswer, deadline_seconds)
+        return await self._started(operation, RefundAnswer, deadline_seconds)
 
     async def command(
         self, workflow_id: str, update: str, update_id: str, argument: Frozen, deadline_seconds: float
@@ -184,29 +194,40 @@ class TemporalGateway:
         except _Leaving:
             return Accepted()
 
-    async def _accepted(self, operation: Start, answer: type[Any], deadline_seconds: float) -> Any | None:
+    async def _started(self, operation: Start, answer: type[Any], deadline_seconds: float) -> Any | None:
+        call = self._client.execute_update_with_start_workflow(
+            names.ACCEPT,
+            start_workflow_operation=operation,
+            id=names.ACCEPT,
+            result_type=answer,
+            rpc_timeout=timedelta(seconds=deadline_seconds),
+        )
+        result = await self._answer(call, deadline_seconds)
+        if result is None:
+            await _consume(operation)
+        return result
+
+    async def _joined(self, workflow_id: str, answer: type[Any], deadline_seconds: float) -> Any | None:
+        call = self._client.get_workflow_handle(workflow_id).execute_update(
+            names.ACCEPT,
+            id=names.ACCEPT,
+            result_type=answer,
+            rpc_timeout=timedelta(seconds=deadline_seconds),
+        )
+        return await self._answer(call, deadline_seconds)
+
+    async def _answer(self, call: Awaitable[T], deadline_seconds: float) -> T | None:
         try:
             # The call's own deadline ends with the server's long poll; the outer one bounds whatever follows it.
             async with asyncio.timeout(deadline_seconds + 1):
-                result = await self._unless_leaving(
-                    self._client.execute_update_with_start_workflow(
-                        names.ACCEPT,
-                        start_workflow_operation=operation,
-                        id=names.ACCEPT,
-                        result_type=answer,
-                        rpc_timeout=timedelta(seconds=deadline_seconds),
-                    )
-                )
+                result = await self._unless_leaving(call)
         except _Leaving:
-            await _consume(operation)
             return None
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
-            await _consume(operation)
             log.info("no early answer in time", error=type(error).__name__)
             return None
         except (RPCError, WorkflowAlreadyStartedError, WorkflowUpdateFailedError) as error:
             # Accepted is accepted: the relay starts what did not start, and the database knows what became of it.
-            await _consume(operation)
             log.warning(
                 "no early answer", error=type(error).__name__, status=str(getattr(error, "status", ""))
             )

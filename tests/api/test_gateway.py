@@ -109,6 +109,20 @@ async def test_no_worker_means_no_answer_but_a_started_payment(live: Live) -> No
     assert again is not None and again.status is Status.AUTHORIZED
 
 
+async def test_a_payment_that_ran_before_is_joined_and_never_begun_again(live: Live) -> None:
+    """Temporal's store was lost: only a resume looks at what the lost workflow has sent."""
+    row = live.row()
+    ran = payment_row(**{**vars(row), "workflow_started_at": row.created_at})
+    async with working(live):
+        assert await live.gateway.start_payment(ran, 5) is None
+        with pytest.raises(RPCError) as unknown:
+            await live.client.get_workflow_handle(f"payment-{row.id}").describe()
+        assert unknown.value.status is RPCStatusCode.NOT_FOUND
+        await live.gateway.start_payment(row, 10)
+        again = await live.gateway.start_payment(ran, 10)
+    assert again is not None and again.status is Status.AUTHORIZED
+
+
 async def test_late_answer_is_none_after_the_deadline(live: Live) -> None:
     async with working(live):
         assert await live.gateway.start_payment(live.row("mer_slow"), 1) is None

@@ -31,5 +31,6 @@ def payment_row(**changes: Any) -> Any:
         "idempotency_key": "order-1",
         "request_fingerprint": "f" * 64,
         "created_at": ACCEPTED_AT,
+        "workflow_started_at": None,
     }
     return SimpleNamespace(**{**columns, **changes})
