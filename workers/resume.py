@@ -1,12 +1,14 @@
 """Resume: rebuild what a payment's lost workflow knew from the database, and start it again from there.
 
 The workflow looks every unresolved effect up before it does anything new, so a resume moves no money twice. Its id
-is the payment's, so one that still runs is left alone.
+is the payment's, so one that still runs is left alone. What the rows do not tell it cannot look up: where a workflow
+has ended and its row has not, the database is older than the world, and starting anew could charge the buyer again.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -45,20 +47,28 @@ _UNDONE_FROM = (Status.REQUIRES_ACTION, Status.AUTHORIZED)
 """In a review a stuck undo is tried again by the workflow itself; a payment that is captured has none to finish."""
 
 
+class Found(StrEnum):
+    """What came of one that was looked at."""
+
+    STARTED = "started"
+    RUNNING = "running"
+    BEHIND = "behind"
+    """Its workflow came to its end and its row did not: the database is older than the world."""
+
+
 @dataclass(frozen=True)
 class Resumed:
-    """Ids of workflows started again, and of those that were still running and left alone."""
+    """Ids of workflows started again, of those still running and left alone, and of those `restore-check` is for."""
 
     started: tuple[str, ...]
     running: tuple[str, ...]
+    behind: tuple[str, ...] = ()
 
     @staticmethod
-    def of(begun: Mapping[str, bool]) -> "Resumed":
-        """What was looked at, by whether it was started."""
-        return Resumed(
-            tuple(it for it, is_started in begun.items() if is_started),
-            tuple(it for it, is_started in begun.items() if not is_started),
-        )
+    def of(begun: Mapping[str, Found]) -> "Resumed":
+        """What was looked at, by what came of it."""
+        started, running, behind = (tuple(it for it, came in begun.items() if came is of) for of in Found)
+        return Resumed(started, running, behind)
 
 
 async def resume_all(
@@ -68,34 +78,43 @@ async def resume_all(
     windows: Windows,
     now: datetime,
     batch: int = 500,
-    begun: dict[str, bool] | None = None,
+    begun: dict[str, Found] | None = None,
 ) -> Resumed:
     """Start every payment, refund and webhook delivery that has something to wait for and no running workflow.
 
     Those that somebody waits for go first; most that are open wait for a payout, and can. What is accepted meanwhile is
-    not chased: its own workflow begins with it. `begun` is filled on the way with what was looked at, and whether it was
-    started, which is all that is left of a run that raises.
+    not chased: its own workflow begins with it. `begun` is filled on the way with what was looked at, and what came of
+    it, which is all that is left of a run that raises.
     """
 
-    async def payment(payment_id: str) -> bool | None:
-        # Asked before the row is read: of a workflow that ended in between, the row already tells the end.
-        if await _is_running(client, names.payment_workflow_id(payment_id)):
-            return False
+    # The last run is asked for before the row is read: of one that ended in between, the row already tells the end.
+    async def payment(payment_id: str) -> Found | None:
+        last = await _last_run(client, names.payment_workflow_id(payment_id))
+        if last is WorkflowExecutionStatus.RUNNING:
+            return Found.RUNNING
+        if last is WorkflowExecutionStatus.COMPLETED:
+            row = await database.read(payment_rows.load, payment_id)
+            return None if Status(row.status).is_terminal else Found.BEHIND
         found = await database.write(resume_of, payment_id, providers, windows)
         return None if found is None else await _start_payment(client, *found, windows)
 
-    async def refund(refund_id: str) -> bool:
-        return await _start_refund(client, await database.read(refund_rows.load, refund_id))
+    async def refund(refund_id: str) -> Found | None:
+        last = await _last_run(client, names.refund_workflow_id(refund_id))
+        row = await database.read(refund_rows.load, refund_id)
+        if last is WorkflowExecutionStatus.COMPLETED and row.status != RefundStatus.SUCCEEDED:
+            return Found.BEHIND if row.status in OPEN_REFUNDS else None
+        # One that succeeded may have been told to listen no longer, which is no sign of a database that is older.
+        return await _start_refund(client, row)
 
-    async def delivery(delivery_id: str) -> bool:
+    async def delivery(delivery_id: str) -> Found:
         return await _start_delivery(client, delivery_id)
 
     resumed = {} if begun is None else begun
 
-    async def note(begin: Callable[[str], Awaitable[bool | None]], row_id: str) -> None:
+    async def note(begin: Callable[[str], Awaitable[Found | None]], row_id: str) -> None:
         # A server that was just lost may go away again.
-        if (is_started := await while_away(lambda: begin(row_id))) is not None:
-            resumed[row_id] = is_started
+        if (came := await while_away(lambda: begin(row_id))) is not None:
+            resumed[row_id] = came
 
     for table, wanted, begin in (
         (payments, payments.c.status.in_(WAITED_FOR), payment),
@@ -215,17 +234,20 @@ def _numbers(own: Sequence[Any]) -> dict[str, int]:
     return numbers
 
 
-async def _is_running(client: Client, workflow_id: str) -> bool:
+async def _last_run(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
+    """How the newest run under this id stands; None where there is none (any more). COMPLETED is only ever an end.
+
+    A workflow returns when its payment is terminal, or its refund is decided, and never before.
+    """
     try:
-        described = await client.get_workflow_handle(workflow_id).describe()
+        return (await client.get_workflow_handle(workflow_id).describe()).status
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
-            return False
+            return None
         raise
-    return described.status is WorkflowExecutionStatus.RUNNING
 
 
-async def _start_payment(client: Client, row: PaymentRow, state: Resume, windows: Windows) -> bool:
+async def _start_payment(client: Client, row: PaymentRow, state: Resume, windows: Windows) -> Found:
     start = starts.payment_start(row, windows).model_copy(update={"resume": state})
     try:
         await client.start_workflow(
@@ -233,7 +255,7 @@ async def _start_payment(client: Client, row: PaymentRow, state: Resume, windows
             start,
             id=names.payment_workflow_id(row.id),
             task_queue=names.CORE_QUEUE,
-            # A closed run under this id is no reason to stop: the payment's own row says that it is not finished.
+            # A run under this id that was cut off is no reason to stop: the payment's row says that it is not finished.
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             search_attributes=starts.payment_search_attributes(row),
@@ -241,11 +263,11 @@ async def _start_payment(client: Client, row: PaymentRow, state: Resume, windows
             static_details=starts.payment_details(row),
         )
     except WorkflowAlreadyStartedError:
-        return False
-    return True
+        return Found.RUNNING
+    return Found.STARTED
 
 
-async def _start_refund(client: Client, row: Any) -> bool:
+async def _start_refund(client: Client, row: Any) -> Found:
     start = starts.refund_start(row).model_copy(update={"resume": True})
     try:
         await client.start_workflow(
@@ -259,11 +281,11 @@ async def _start_refund(client: Client, row: Any) -> bool:
             static_summary=starts.refund_summary(row),
         )
     except WorkflowAlreadyStartedError:
-        return False
-    return True
+        return Found.RUNNING
+    return Found.STARTED
 
 
-async def _start_delivery(client: Client, delivery_id: str) -> bool:
+async def _start_delivery(client: Client, delivery_id: str) -> Found:
     """Its schedule begins anew with an attempt at once; one that was delivered meanwhile finds nothing to do."""
     try:
         await client.start_workflow(
@@ -276,5 +298,5 @@ async def _start_delivery(client: Client, delivery_id: str) -> bool:
             static_summary="goes on after its workflow was lost",
         )
     except WorkflowAlreadyStartedError:
-        return False
-    return True
+        return Found.RUNNING
+    return Found.STARTED

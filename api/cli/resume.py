@@ -1,6 +1,7 @@
 """`corridor resume`: Temporal is lost; every payment and refund that is not finished goes on from the database."""
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 
 from temporalio.service import RPCError
@@ -14,13 +15,16 @@ from corridor.runtime import settings
 from corridor.runtime.settings import Settings
 from corridor.storage.database import DatabaseUnavailable
 from workers import wiring
-from workers.resume import Resumed, resume_all
+from workers.resume import Found, Resumed, resume_all
 from workflows.starts import Windows
 
 
 def run(given: Mapping[str, object], *, as_json: bool) -> ExitCode:
-    """Start what has no running workflow; what still runs is left alone, so a second run is harmless."""
-    begun: dict[str, bool] = {}
+    """Start what has no running workflow; what still runs is left alone, so a second run is harmless.
+
+    Fails where the database proved to be older than the world.
+    """
+    begun: dict[str, Found] = {}
     try:
         resumed = asyncio.run(resume(settings.load(**given), begun))
     except DatabaseUnavailable as error:
@@ -30,24 +34,42 @@ def run(given: Mapping[str, object], *, as_json: bool) -> ExitCode:
         output.talk(f"corridor: {trouble(error)}; {so_far(begun)}")
         return ExitCode.UNAVAILABLE
     if as_json:
-        output.document({"started": resumed.started, "running": resumed.running})
+        output.document(dataclasses.asdict(resumed))
     else:
-        output.pairs({"started": str(len(resumed.started)), "left running": str(len(resumed.running))})
-    return ExitCode.OK
+        _tell(resumed)
+    if resumed.behind:
+        output.talk(
+            f"corridor: {len(resumed.behind)} were not started and nothing of them was changed: their workflows have"
+            " ended and their rows have not, so the database is older than the world; stop the workers and run"
+            " `corridor restore-check --repair`"
+        )
+    return _code(resumed)
 
 
-def so_far(begun: Mapping[str, bool]) -> str:
+def _code(resumed: Resumed) -> ExitCode:
+    return ExitCode.FAILURE if resumed.behind else ExitCode.OK
+
+
+def _tell(resumed: Resumed) -> None:
+    for object_id in resumed.behind:
+        output.line(f"NEEDS YOU  {object_id}: its workflow has ended, its row has not")
+    counts = {"started": resumed.started, "left running": resumed.running, "not started": resumed.behind}
+    output.pairs({name: str(len(ids)) for name, ids in counts.items()})
+
+
+def so_far(begun: Mapping[str, Found]) -> str:
     """What a run did before it was cut off. A start whose answer was lost is in neither number, and is found running."""
     if not begun:
         return "nothing is known to have been started; run it again when it is back"
     done = Resumed.of(begun)
+    behind = f", {len(done.behind)} are ahead of this database and were left alone" if done.behind else ""
     return (
-        f"{len(done.started)} were started and go on, {len(done.running)} were running; "
+        f"{len(done.started)} were started and go on, {len(done.running)} were running{behind}; "
         "the others were not looked at: run it again when it is back"
     )
 
 
-async def resume(loaded: Settings, begun: dict[str, bool] | None = None) -> Resumed:
+async def resume(loaded: Settings, begun: dict[str, Found] | None = None) -> Resumed:
     """One run against the installation that these settings describe, on the record of operators' acts.
 
     `begun`: filled on the way, see `resume_all`.
@@ -63,11 +85,15 @@ async def resume(loaded: Settings, begun: dict[str, bool] | None = None) -> Resu
                 action_window_seconds=loaded.action_window_seconds,
             )
             try:
-                return await resume_all(
+                resumed = await resume_all(
                     edge.database, client, edge.providers, windows, edge.now(), begun=begun
                 )
+                act.ended(_code(resumed))
+                return resumed
             finally:
                 done = Resumed.of(begun)
                 act.result = {"started": len(done.started), "left running": len(done.running)}
+                if done.behind:
+                    act.result["not started"] = len(done.behind)
     finally:
         await wired.close()

@@ -55,7 +55,7 @@ class WentBack:
     def with_a_person(self) -> frozenset[str]:
         """Objects a step of which was committed and never told to any history, before the copy's time was over.
 
-        The command lists them and stops their workflows; `corridor resume` goes on from the database, looking first.
+        The command lists them and stops their workflows; `corridor resume` goes on from the database, unless they ended.
         """
         return frozenset(gap.object_id for gap in self.recovered.left if gap.kind is GapKind.DIVERGED)
 

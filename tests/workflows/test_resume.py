@@ -172,13 +172,13 @@ async def test_orders_of_the_meantime_are_not_chased(here: World, monkeypatch: p
     payment = await here.authorize()
     await here.handle(payment.id).terminate("the server was lost")
     sold: list[str] = []
-    really_running = workers.resume._is_running
+    last_run = workers.resume._last_run
 
-    async def selling(client: Client, workflow_id: str) -> bool:
+    async def selling(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
         sold.append(await here.accept())
-        return await really_running(client, workflow_id)
+        return await last_run(client, workflow_id)
 
-    monkeypatch.setattr(workers.resume, "_is_running", selling)
+    monkeypatch.setattr(workers.resume, "_last_run", selling)
     async with asyncio.timeout(20):
         found = await resume_all(
             here.database, here.client, here.wired.edge.providers, here.windows, now(), batch=1
@@ -196,14 +196,14 @@ async def test_a_server_that_goes_away_in_the_middle_is_waited_for(
         RPCError("tcp connect error", status, b"")
         for status in (RPCStatusCode.UNKNOWN, RPCStatusCode.UNAVAILABLE)
     ]
-    really_running = workers.resume._is_running
+    last_run = workers.resume._last_run
 
-    async def away_at_first(client: Client, workflow_id: str) -> bool:
+    async def away_at_first(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
         if refusals:
             raise refusals.pop()
-        return await really_running(client, workflow_id)
+        return await last_run(client, workflow_id)
 
-    monkeypatch.setattr(workers.resume, "_is_running", away_at_first)
+    monkeypatch.setattr(workers.resume, "_last_run", away_at_first)
     assert (await resumed(here)).started == (payment.id,)
     monkeypatch.setattr(patience, "AWAY_SECONDS", -1.0)
     refusals.append(RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b""))

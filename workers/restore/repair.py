@@ -29,8 +29,9 @@ from workers.restore.rows_again import make_rows
 from workflows.messages import ReviewCommand, SettlementFact
 
 DIVERGED = (
-    "its workflow was stopped where it was ahead; compare `corridor timeline` with the provider's dashboard, then"
-    " `corridor resume` goes on from the database, looking up before it acts"
+    "if its workflow still ran it was stopped; compare `corridor timeline` with the provider's dashboard before"
+    " `corridor resume`: that looks up what the database knows and may send anew what it does not, and leaves a payment"
+    " whose workflow has ended to you"
 )
 
 
