@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import Connection, select, text
 
+from activities.contracts import EXECUTE
 from corridor.domain.accepted import Asked, NewPayment
 from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
@@ -15,11 +16,13 @@ from corridor.domain.posting import credit, debit, posting
 from corridor.ledger import store
 from corridor.runtime.histories import of_workflows
 from corridor.storage import idempotency, payments
+from corridor.storage.database import Database
 from corridor.storage.ledger_tables import entries, postings
 from corridor.storage.tables import payments as payment_table
 from tests.replay import scenarios
-from tests.workflows.told import Told, told_since
+from tests.workflows.told import Told, read_declines_alone, told_since
 from tests.workflows.world import World, now
+from workers.histories import reading
 from workers.rebuild import rebuild
 from workers.rebuild.compare import TableReport
 from workflows import names
@@ -252,3 +255,37 @@ async def test_of_two_who_decide_at_once_the_first_is_told(here: World, tmp_path
     await here.until(payment.id, "captured", "failed")
     found = await (await told_since(here, tmp_path, began)).compared()
     assert [str(difference) for table in found.tables for difference in table.differences] == []
+
+
+async def test_what_this_build_cannot_read_is_left_out_whole_and_named(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its capture the ledger balances as well; so it would pass for whole."""
+    began = now()
+    captured, declined = await here.pay(), await here.pay("pm_card_chargeDeclined")
+    read_declines_alone(monkeypatch)
+    rebuilt = (await told_since(here, tmp_path, began)).rebuilt
+    target = Database(f"sqlite:///{tmp_path / 'rebuilt.db'}")
+    try:
+        await rebuild.write(rebuilt, target, here.wired.edge.providers)
+        assert not rebuilt.holds
+        assert await target.read(payments.find, captured.id) is None
+        assert (await target.read(payments.load, declined.id)).status == "failed"
+    finally:
+        await target.close()
+    (problem,) = rebuilt.problems
+    assert problem.startswith(f"payment-{captured.id}: ")
+    assert "KnowsDeclines.outcome" in problem
+
+
+async def test_a_step_of_a_newer_build_is_named_too(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = now()
+    payment = await here.pay()
+    older = {name: step for name, step in reading.STEPS.items() if name != EXECUTE.name}
+    monkeypatch.setattr(reading, "STEPS", older)
+    rebuilt = (await told_since(here, tmp_path, began)).rebuilt
+    (problem,) = rebuilt.unread.values()
+    assert problem.startswith(f"payment-{payment.id}: ")
+    assert EXECUTE.name in problem

@@ -19,11 +19,15 @@ from corridor.storage import operator_acts, payments
 from corridor.storage.database import DatabaseUnavailable
 from corridor.storage.sealing import Sealer
 from tests.workflows.earlier import copy_of, on, rows
+from tests.workflows.told import read_declines_alone
 from tests.workflows.world import World, now
+from workers.histories import reading
 from workers.histories.archive import Archive, ArchiveDamaged
 from workers.restore.check import Check
 from workers.restore.fence import POLLS_WITHIN, StillWorking, require_nobody
 from workers.restore.gaps import GapKind
+from workflows import names
+from workflows.messages import RefundStart
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -158,6 +162,45 @@ async def test_a_damaged_archive_is_not_believed(here: World, tmp_path: Path) ->
         with pytest.raises(ArchiveDamaged, match="line 1"):
             await asked.run(is_repair=True)
         assert await edge.database.read(payments.find, payment.id) is None
+
+
+async def test_what_this_build_cannot_read_is_listed_and_the_others_are_repaired(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = now().isoformat()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    captured, declined = await here.pay(), await here.pay("pm_card_chargeDeclined")
+    read_declines_alone(monkeypatch)
+    async with on(here, before) as edge:
+        found = await Check(edge, here.client, query=f'StartTime >= "{begun}"').run(is_repair=True)
+        (unread,) = [gap for gap in found.left if gap.kind is GapKind.UNREAD]
+        assert unread.object_id == captured.id
+        assert "KnowsDeclines.outcome" in unread.found
+        assert await edge.database.read(payments.find, captured.id) is None
+        assert (await edge.database.read(payments.load, declined.id)).status == "failed"
+        assert found.stopped == []
+
+
+async def test_a_refund_that_cannot_be_read_leaves_its_payment_out(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it nobody can tell what the payment's own later steps were counted from."""
+    begun = now().isoformat()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    refunded, other = await here.pay(), await here.pay()
+    await here.refund(refunded.id, 2_000)
+    monkeypatch.setattr(reading, "STARTS", {**reading.STARTS, names.REFUND: StartsWithReason})
+    async with on(here, before) as edge:
+        found = await Check(edge, here.client, query=f'StartTime >= "{begun}"').run(is_repair=True)
+        assert [gap.object_id for gap in found.left if gap.kind is GapKind.UNREAD] == [refunded.id]
+        assert await edge.database.read(payments.find, refunded.id) is None
+        assert (await edge.database.read(payments.load, other.id)).status == "captured"
+
+
+class StartsWithReason(RefundStart):
+    """A field without a default is none that an older build's history has."""
+
+    reason: str
 
 
 async def archived(here: World, tmp_path: Path, *workflow_ids: str) -> Archive:

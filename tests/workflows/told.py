@@ -4,14 +4,19 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal
 
+import pytest
 from sqlalchemy import Connection, func, select
 
+from activities.contracts import EXECUTE, Executed, ExecuteIn, Step
 from corridor.domain.ids import Prefix, new_id
+from corridor.domain.outcome import Outcome
 from corridor.runtime.histories import from_server, of_workflows
 from corridor.storage.database import Database
 from corridor.storage.tables import settlement_lines
 from tests.workflows.world import World, now
+from workers.histories import reading
 from workers.rebuild import rebuild
 from workers.rebuild.compare import Comparison
 from workers.rebuild.fold import Books
@@ -56,3 +61,18 @@ def _rows_on_their_way(connection: Connection) -> int:
     """Settlement rows that their payments have not booked yet."""
     under_way = settlement_lines.c.state.in_(("staged", "signaled"))
     return int(connection.execute(select(func.count()).where(under_way)).scalar_one())
+
+
+class KnowsDeclines(Executed):
+    """A provider's answer to a build that cannot read every one a newer build writes."""
+
+    outcome: Literal[Outcome.DECLINED]
+
+
+def read_declines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on histories are read by a build that does not know what `approved` is."""
+    older: dict[str, Step[Any, Any]] = {
+        **reading.STEPS,
+        EXECUTE.name: Step(EXECUTE.name, ExecuteIn, KnowsDeclines),
+    }
+    monkeypatch.setattr(reading, "STEPS", older)

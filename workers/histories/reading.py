@@ -132,7 +132,7 @@ class Reading:
     """Build ids of the workers that carried it, in order of first appearance."""
     key_ids: tuple[str, ...]
     unread: tuple[str, ...]
-    """`event 9: …`, one for each value this build could not read; the value is there as plain JSON."""
+    """`event 9: …`, one for each step or value this build could not read; the value is there as plain JSON."""
 
     @property
     def is_closed(self) -> bool:
@@ -242,9 +242,14 @@ class _Reader:
     async def _scheduled(self, event: HistoryEvent, asked: Any) -> None:
         self.asked[event.event_id] = event
         name = asked.activity_type.name
+        self._know(event, name)
         given = await self._value(event, asked.input.payloads, STEPS[name].takes if name in STEPS else None)
         at = _at(event)
         self.steps[event.event_id] = StepTaken(event.event_id, name, False, "open", at, at, 0, given)
+
+    def _know(self, event: HistoryEvent, step: str) -> None:
+        if step not in STEPS:
+            self.unread.append(f"event {event.event_id}: this build has no step {step}")
 
     async def _ended(self, event: HistoryEvent, ended: Any, ending: str) -> None:
         step = self.steps[ended.scheduled_event_id]
@@ -268,6 +273,7 @@ class _Reader:
     async def _local(self, event: HistoryEvent, marker: Any) -> None:
         data = json.loads(marker.details["data"].payloads[0].data)
         name, result = str(data["activity_type"]), None
+        self._know(event, name)
         if "result" in marker.details:
             gives = STEPS[name].gives if name in STEPS else None
             result = await self._value(event, marker.details["result"].payloads, gives)

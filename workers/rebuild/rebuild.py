@@ -44,10 +44,14 @@ class NotFresh(Exception):
 
 @dataclass
 class Rebuilt:
-    """What was made of how many histories. `problems`: what they do not suffice for; `sealed`: no key at hand."""
+    """What was made of how many histories. `problems`: what they do not suffice for; `sealed`: no key at hand.
+
+    `unread`: by run, what this build cannot read of it. Such a run is left out whole: in part it would pass for all.
+    """
 
     books: Books
     sealed: list[str] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     proof: Report | None = None
     comparison: Comparison | None = None
@@ -85,6 +89,11 @@ async def fold(runs: AsyncIterable[Run], converter: DataConverter, into: Rebuilt
             told = await reading.read(run.history, converter, run.run_id)
         except Sealed as sealed:
             into.sealed.append(str(sealed))
+            continue
+        if told.unread:
+            into.unread[run.run_id] = (
+                f"{told.workflow_id}: left out, read it with a newer build: {told.unread[0]}"
+            )
         else:
             into.books.add(told)
 
@@ -103,7 +112,7 @@ async def catch_up(into: Rebuilt, live: Database, read_again: ReadAgain, convert
 async def write(into: Rebuilt, target: Database, providers: Registry) -> None:
     """Make the schema and everything in it, and prove the ledger. Raises `NotFresh`."""
     await upgrade_async(target.url)
-    into.problems = await target.write(_write, into.books, providers)
+    into.problems = [*into.unread.values(), *await target.write(_write, into.books, providers)]
     into.proof = await target.read(proof.verify)
 
 

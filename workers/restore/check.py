@@ -47,6 +47,7 @@ SPARE_PLACES = 1000
 """Places left free in the merchants' feed beyond the events that are known to be lost."""
 
 _NO_KEY = "restore the key ring that sealed it; nothing is known of this payment until then"
+_OTHER_BUILD = "nothing of this payment was made again or stopped; before the workers start, run this with the build that wrote it"
 _STRANGER = "look in the provider's dashboard who made it; it is not touched from here"
 _ASK_LATER = "run this again when the provider answers"
 
@@ -131,7 +132,8 @@ class Check:
         for family in families.values():
             for runs in (family.payment, *family.refunds.values()):
                 runs.sort(key=lambda it: it.started_at)
-        return [families[payment_id] for payment_id in sorted(families)]
+        left_out = {gap.object_id for gap in findings.gaps if gap.kind is GapKind.UNREAD}
+        return [families[payment_id] for payment_id in sorted(families.keys() - left_out)]
 
     async def _runs(self, since: datetime | None, *types: str) -> AsyncIterator[Reading | Gap]:
         """What runs, and what closed since then."""
@@ -151,9 +153,12 @@ class Check:
 
     async def _read(self, run: Run) -> Reading | Gap:
         try:
-            return await reading.read(run.history, self.client.data_converter, run.run_id)
+            told = await reading.read(run.history, self.client.data_converter, run.run_id)
         except Sealed as sealed:
             return Gap(GapKind.SEALED, run.workflow_id, str(sealed), _NO_KEY)
+        if not told.unread:
+            return told
+        return Gap(GapKind.UNREAD, _owner(told), f"{told.workflow_id}: {told.unread[0]}", _OTHER_BUILD)
 
     # --- what the database lacks -----------------------------------------------------------------------------------
 
@@ -254,6 +259,13 @@ class Check:
                         f"{name}: {effect.what}",
                         _STRANGER,
                     )
+
+
+def _owner(it: Reading) -> str:
+    """The payment it is about, also where its start could not be read; of what is about none, its own id."""
+    is_read = not isinstance(it.start, dict)
+    payment_id = getattr(it.start, "payment_id", None) if is_read else it.start.get("payment_id")
+    return str(payment_id or it.object_id)
 
 
 def _declared(it: Reading) -> set[str]:

@@ -25,6 +25,7 @@ class GapKind(StrEnum):
     DIVERGED = "history_and_database_differ"
     MERCHANT = "merchant_missing"
     SEALED = "history_sealed"
+    UNREAD = "history_not_readable"
     NO_HISTORY = "no_history"
     STRANGER = "provider_effect_unknown"
     UNREACHABLE = "provider_not_reached"
