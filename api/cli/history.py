@@ -17,7 +17,7 @@ from api.cli.exit_codes import ExitCode
 from api.cli.stopping import all_signals_interrupt
 from api.cli.whatif import moment
 from corridor.runtime import build, client, keys, metrics, ports, replay_pool, settings, telemetry
-from corridor.runtime.histories import Run, from_directory, from_server, query_since
+from corridor.runtime.histories import Run, Unopened, from_directory, from_server, query_since
 from corridor.runtime.ports import PortTaken
 from corridor.runtime.replay import Replayed
 from corridor.runtime.replay_pool import CodeUnusable, Outcome, replay_in_parallel
@@ -214,7 +214,9 @@ async def _replay(
     return await replay_in_parallel(runs, loaded, source, jobs, sandboxed=sandboxed)
 
 
-def _selected(loaded: Settings, selection: Selection, connected: Client | None) -> AsyncIterator[Run]:
+def _selected(
+    loaded: Settings, selection: Selection, connected: Client | None
+) -> AsyncIterator[Run | Unopened]:
     if connected is not None:
         return from_server(connected, query_since(selection.query, selection.since))
     directory = selection.directory or loaded.data_dir

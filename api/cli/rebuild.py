@@ -16,7 +16,7 @@ from api.cli.acts import on_record
 from api.cli.exit_codes import ExitCode
 from corridor.runtime import client, keys, settings
 from corridor.runtime.converter import make_converter
-from corridor.runtime.histories import Run, from_directory, from_server, of_workflows
+from corridor.runtime.histories import Run, Unopened, from_directory, from_server, of_workflows
 from corridor.runtime.refused import SettingsRefused
 from corridor.runtime.settings import Settings
 from corridor.storage import address
@@ -116,7 +116,7 @@ async def _from_temporal(connected: Client, rebuilt: Rebuilt, wired: Wiring, wan
         await rebuild.catch_up(rebuilt, wired.edge.database, read_again, converter)
 
 
-def _archived(loaded: Settings, directory: Path) -> AsyncIterator[Run]:
+def _archived(loaded: Settings, directory: Path) -> AsyncIterator[Run | Unopened]:
     if is_archive(directory):
         return history.open_archive(loaded, directory).runs()
     return from_directory(directory)

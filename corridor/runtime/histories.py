@@ -41,6 +41,18 @@ class Run:
         return self.history.workflow_id
 
 
+@dataclass(frozen=True)
+class Unopened:
+    """An archived run whose file is sealed with a key that is not at hand: that there was one is all that is known."""
+
+    workflow_id: str
+    run_id: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id} is archived under the key {self.key!r}, which is not at hand"
+
+
 def query_since(query: str, since: datetime | None) -> str:
     """A visibility query for the runs that something happened to since then: running, or closed later."""
     if since is None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from corridor.runtime import replay
 from corridor.runtime.build import SOURCE
-from corridor.runtime.histories import Run
+from corridor.runtime.histories import Run, Unopened
 from corridor.runtime.replay import Replayed, Verdict
 from corridor.runtime.settings import Settings
 
@@ -66,7 +66,7 @@ class Outcome:
 
 
 async def replay_in_parallel(
-    runs: AsyncIterable[Run],
+    runs: AsyncIterable[Run | Unopened],
     settings: Settings,
     source: Path = SOURCE,
     jobs: int | None = None,
@@ -84,7 +84,11 @@ async def replay_in_parallel(
 
     async def feed() -> None:
         async for run in runs:
-            await waiting.put(run)
+            if isinstance(run, Unopened):
+                sealed = Replayed(run.workflow_id, run.run_id, Verdict.NOT_REPLAYABLE, str(run))
+                outcome.replayed.append(sealed)
+            else:
+                await waiting.put(run)
         for _ in range(processes):
             await waiting.put(None)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from corridor.runtime.build import SOURCE
-from corridor.runtime.histories import Run, is_closed
+from corridor.runtime.histories import Run, Unopened, is_closed
 from corridor.runtime.keys import KeyRing
 from corridor.runtime.replay import Verdict
 from corridor.runtime.replay_pool import CodeUnusable, Outcome, replay_in_parallel, revision
@@ -62,6 +62,20 @@ async def test_golden_histories_fit_this_code_in_two_processes(settings: Setting
         it.history.workflow_id for it in golden.all_of_them()
     }
     assert outcome.counts["fits"] == len(golden.all_of_them())
+
+
+async def test_an_archived_history_under_a_lost_key_is_counted_as_not_replayable(settings: Settings) -> None:
+    async def some() -> AsyncIterator[Run | Unopened]:
+        yield Unopened("payment-pay_1", "run-1", "k0")
+        async for run in _golden():
+            yield run
+            return
+
+    outcome = await replay_in_parallel(some(), settings, jobs=1)
+    (sealed,) = outcome.misfits
+    assert (sealed.workflow_id, sealed.verdict) == ("payment-pay_1", Verdict.NOT_REPLAYABLE)
+    assert "k0" in sealed.reason
+    assert outcome.counts["fits"] == 1
 
 
 async def test_a_revision_that_asks_for_other_steps_is_refused_and_the_place_is_named(

@@ -23,6 +23,9 @@ from tests.workflows.told import read_declines_alone
 from tests.workflows.world import World, now
 from workers.histories import reading
 from workers.histories.archive import Archive, ArchiveDamaged
+from workers.rebuild import rebuild
+from workers.rebuild.fold import Books
+from workers.rebuild.rebuild import Rebuilt
 from workers.restore.check import Check
 from workers.restore.fence import POLLS_WITHIN, StillWorking, require_nobody
 from workers.restore.gaps import GapKind
@@ -201,6 +204,32 @@ class StartsWithReason(RefundStart):
     """A field without a default is none that an older build's history has."""
 
     reason: str
+
+
+async def test_what_is_archived_under_a_lost_key_is_listed_and_the_others_are_repaired(
+    here: World, tmp_path: Path
+) -> None:
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    lost, kept = await here.pay("pm_card_chargeDeclined"), await here.pay("pm_card_chargeDeclined")
+    sealer, kept_key = here.wired.sealer, here.wired.sealer.current
+    both = {**sealer.keys, "lost": b"l" * 32}
+    for current, payment in (("lost", lost), (kept_key, kept)):
+        archive = Archive(tmp_path / "archive", Sealer(current, both), here.client.namespace)
+        with archive.writing():
+            async for run in of_workflows(here.client, [f"payment-{payment.id}"]):
+                archive.add(run, now(), "b1")
+    archive = Archive(tmp_path / "archive", Sealer(kept_key, sealer.keys), here.client.namespace)
+    async with on(here, before) as edge:
+        asked = Check(edge, here.client, query='WorkflowId = "none"', archive=archive)
+        found = await asked.run(is_repair=True)
+        assert (GapKind.SEALED, f"payment-{lost.id}") in [(gap.kind, gap.object_id) for gap in found.left]
+        assert (await edge.database.read(payments.load, kept.id)).status == "failed"
+    rebuilt = Rebuilt(Books())
+    await rebuild.fold(archive.runs(), here.client.data_converter, rebuilt)
+    assert set(rebuilt.books.payments) == {kept.id}
+    (sealed,) = rebuilt.sealed
+    assert f"payment-{lost.id}" in sealed
+    assert "lost" in sealed
 
 
 async def archived(here: World, tmp_path: Path, *workflow_ids: str) -> Archive:

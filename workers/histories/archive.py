@@ -29,7 +29,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import History
 from temporalio.client import WorkflowHistory
 
-from corridor.runtime.histories import Run
+from corridor.runtime.histories import Run, Unopened
 from corridor.storage.sealing import Sealer
 from workers.histories import labels
 
@@ -203,12 +203,19 @@ class Archive:
         history = WorkflowHistory.from_json(line.workflow_id, text.decode())
         return Run(history, line.run_id, line.status == "running")
 
-    async def runs(self, since: datetime | None = None) -> AsyncIterator[Run]:
+    async def runs(self, since: datetime | None = None) -> AsyncIterator[Run | Unopened]:
         """Every run's last version; with `since`, of those that were running then or later."""
         for line in self.newest():
             recent = since is None or datetime.fromisoformat(line.last_event_at) >= since
             if recent or line.status == "running":
-                yield self.open(line)
+                yield self._opened(line)
+
+    def _opened(self, line: Line) -> Run | Unopened:
+        """One file under a lost key is no reason to read none of the others."""
+        try:
+            return self.open(line)
+        except KeyError as missing:
+            return Unopened(line.workflow_id, line.run_id, str(missing.args[0]))
 
     def verify(self, *, with_keys: bool = True) -> Verified:
         """Walk the chain and every digest to the first line that is wrong; `with_keys` opens each file too."""

@@ -16,7 +16,7 @@ from temporalio.converter import DataConverter
 from corridor.ledger import proof
 from corridor.ledger.report import Report
 from corridor.providers.registry import Registry
-from corridor.runtime.histories import Run
+from corridor.runtime.histories import Run, Unopened
 from corridor.storage.database import Database
 from corridor.storage.ledger_tables import postings
 from corridor.storage.migrate import upgrade_async
@@ -82,9 +82,12 @@ class Rebuilt:
         }
 
 
-async def fold(runs: AsyncIterable[Run], converter: DataConverter, into: Rebuilt) -> None:
+async def fold(runs: AsyncIterable[Run | Unopened], converter: DataConverter, into: Rebuilt) -> None:
     """Read every history into the books."""
     async for run in runs:
+        if isinstance(run, Unopened):
+            into.sealed.append(str(run))
+            continue
         try:
             told = await reading.read(run.history, converter, run.run_id)
         except Sealed as sealed:

@@ -18,7 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.edge import Edge
 from corridor.providers.port import ListsEffects, LookUpFailed, PaymentProvider
-from corridor.runtime.histories import Run, from_server, query_since
+from corridor.runtime.histories import Run, Unopened, from_server, query_since
 from corridor.storage import effects, events
 from corridor.storage.database import Database
 from corridor.storage.tables import event_positions
@@ -145,13 +145,15 @@ class Check:
             yield await self._read(run)
         if self.archive is None:
             return
-        async for run in self.archive.runs(since):
-            if run.run_id not in seen:
-                found = await self._read(run)
+        async for archived in self.archive.runs(since):
+            if archived.run_id not in seen:
+                found = await self._read(archived)
                 if isinstance(found, Gap) or found.workflow_type in types:
                     yield found
 
-    async def _read(self, run: Run) -> Reading | Gap:
+    async def _read(self, run: Run | Unopened) -> Reading | Gap:
+        if isinstance(run, Unopened):
+            return Gap(GapKind.SEALED, run.workflow_id, str(run), _NO_KEY)
         try:
             told = await reading.read(run.history, self.client.data_converter, run.run_id)
         except Sealed as sealed:
