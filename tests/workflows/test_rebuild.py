@@ -1,12 +1,15 @@
 """What histories alone say, beside what the database holds: equal in every row, and a planted difference is named."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, text, update
+from temporalio.client import WorkflowHandle
 
 from activities.contracts import EXECUTE
 from corridor.domain.accepted import Asked, NewPayment
@@ -20,11 +23,14 @@ from corridor.storage.database import Database
 from corridor.storage.ledger_tables import entries, postings
 from corridor.storage.tables import payments as payment_table
 from tests.replay import scenarios
+from tests.workflows.earlier import copy_of, on
 from tests.workflows.told import Told, read_declines_alone, told_since
 from tests.workflows.world import World, now
 from workers.histories import reading
 from workers.rebuild import rebuild
 from workers.rebuild.compare import TableReport
+from workers.rebuild.fold import Books
+from workers.rebuild.rebuild import Rebuilt
 from workflows import names
 from workflows.messages import ReviewCommand
 
@@ -238,6 +244,63 @@ async def _plant(told: Told, statement: str, table: str, **values: int | str) ->
         connection.execute(text(statement), values)
 
     await told.here.database.write(tamper)
+
+
+class Questions:
+    """Counts what Temporal is asked about single workflows, and how many questions are under way at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: Counter[str] = Counter()
+        self.at_once = self._under_way = 0
+        for question in ("describe", "fetch_history"):
+            monkeypatch.setattr(WorkflowHandle, question, self._counted(getattr(WorkflowHandle, question)))
+        monkeypatch.setattr(rebuild, "PAUSE_SECONDS", 0.01)
+
+    def _counted(self, really: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def asked(*args: Any, **kwargs: Any) -> Any:
+            self.counts[really.__name__] += 1
+            self._under_way += 1
+            self.at_once = max(self.at_once, self._under_way)
+            try:
+                return await really(*args, **kwargs)
+            finally:
+                self._under_way -= 1
+
+        return asked
+
+
+async def test_what_has_no_history_any_more_is_asked_for_once(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await here.authorize()
+    expired = [await here.accept() for _ in range(3)]
+    asked, found, converter = Questions(monkeypatch), Rebuilt(Books()), here.client.data_converter
+    await rebuild.catch_up(found, here.database, lambda ids: of_workflows(here.client, ids), converter)
+    assert set(found.books.payments) == {running.id}
+    assert asked.counts == {"describe": len(expired) + 1, "fetch_history": 1}
+    assert asked.at_once > 1
+
+
+async def test_where_looking_again_brings_nothing_it_is_given_up(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of a terminated run may have committed and told no history."""
+    payment = await here.authorize()
+    ahead = copy_of(here.database.url, tmp_path / "ahead.db")
+    asked, found, converter = Questions(monkeypatch), Rebuilt(Books()), here.client.data_converter
+    async with on(here, ahead) as edge:
+        await edge.database.write(_one_event_further, payment.id)
+        await rebuild.catch_up(found, edge.database, lambda ids: of_workflows(here.client, ids), converter)
+    assert set(found.books.payments) == {payment.id}
+    assert asked.counts == {"describe": 3, "fetch_history": 3}, (
+        "one that brought something, and two that did not"
+    )
+
+
+def _one_event_further(connection: Connection, payment_id: str) -> None:
+    row = payment_table.c
+    further = update(payment_table).where(row.id == payment_id).values(sequence=row.sequence + 1)
+    connection.execute(further)
 
 
 async def test_of_two_who_decide_at_once_the_first_is_told(here: World, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from corridor.ledger import proof
 from corridor.ledger.report import Report
 from corridor.providers.registry import Registry
 from corridor.runtime.histories import Run, Unopened
+from corridor.runtime.side_by_side import side_by_side
 from corridor.storage.database import Database
 from corridor.storage.ledger_tables import postings
 from corridor.storage.migrate import upgrade_async
@@ -32,7 +33,10 @@ from workflows import names
 CARRIES_MONEY = f'WorkflowType IN ("{names.PAYMENT}", "{names.REFUND}", "{names.SETTLEMENT}")'
 """The workflows whose histories the books are made of."""
 LOOKS_AGAIN = 5
+IDLE_LOOKS = 2
+"""In a row, with a pause between them: a step may be committed a moment before its history tells of it."""
 PAUSE_SECONDS = 1.0
+AT_ONCE = 8
 
 ReadAgain = Callable[[Iterable[str]], AsyncIterable[Run]]
 """Fetches the newest histories of these workflows."""
@@ -85,31 +89,54 @@ class Rebuilt:
 async def fold(runs: AsyncIterable[Run | Unopened], converter: DataConverter, into: Rebuilt) -> None:
     """Read every history into the books."""
     async for run in runs:
-        if isinstance(run, Unopened):
-            into.sealed.append(str(run))
-            continue
-        try:
-            told = await reading.read(run.history, converter, run.run_id)
-        except Sealed as sealed:
-            into.sealed.append(str(sealed))
-            continue
-        if told.unread:
-            into.unread[run.run_id] = (
-                f"{told.workflow_id}: left out, read it with a newer build: {told.unread[0]}"
-            )
-        else:
-            into.books.add(told)
+        await _take(run, converter, into)
+
+
+async def _take(run: Run | Unopened, converter: DataConverter, into: Rebuilt) -> bool:
+    """Whether it could be read; one that could not is named."""
+    if isinstance(run, Unopened):
+        into.sealed.append(str(run))
+        return False
+    try:
+        told = await reading.read(run.history, converter, run.run_id)
+    except Sealed as sealed:
+        into.sealed.append(str(sealed))
+        return False
+    if told.unread:
+        into.unread[run.run_id] = (
+            f"{told.workflow_id}: left out, read it with a newer build: {told.unread[0]}"
+        )
+        return False
+    into.books.add(told)
+    return True
 
 
 async def catch_up(into: Rebuilt, live: Database, read_again: ReadAgain, converter: DataConverter) -> None:
-    """Read the workflows again whose objects the live database tells more of; payments go on while they are read."""
+    """Read the workflows again whose objects the live database tells more of; payments go on while they are read.
+
+    Most of these may be objects whose history has expired: one that has none, or none that can be read, is asked for
+    once, and where looking again brings nothing new it ends.
+    """
+    given_up: set[str] = set()
+
+    async def again(object_id: str) -> None:
+        is_told = False
+        async for run in read_again(_workflows_of(object_id)):
+            is_told = await _take(run, converter, into)
+        if not is_told:
+            given_up.add(object_id)
+
+    before, idle = dict[str, int](), 0
     for _ in range(LOOKS_AGAIN):
-        behind = await live.read(_behind, into.books)
-        if not behind:
-            return
-        workflows = [workflow_id for object_id in behind for workflow_id in _workflows_of(object_id)]
-        await fold(read_again(workflows), converter, into)
+        told = await live.read(_behind, into.books)
+        behind = {object_id: number for object_id, number in told.items() if object_id not in given_up}
+        idle = idle + 1 if behind == before else 0
+        if not behind or idle == IDLE_LOOKS:
+            break
+        await side_by_side(behind, again, AT_ONCE)
         await asyncio.sleep(PAUSE_SECONDS)
+        before = behind
+    into.sealed = list(dict.fromkeys(into.sealed))  # one that was sealed before was asked for once more
 
 
 async def write(into: Rebuilt, target: Database, providers: Registry) -> None:
@@ -139,9 +166,10 @@ def _write(connection: Connection, books: Books, providers: Registry) -> list[st
     return rebuild.problems
 
 
-def _behind(connection: Connection, books: Books) -> list[str]:
+def _behind(connection: Connection, books: Books) -> dict[str, int]:
+    """Objects the database tells more of, each with the number of the last event that histories tell."""
     told = rebuild_compare.sequences(connection)
-    return [object_id for object_id, number in told if number > _known(books, object_id)]
+    return {it: known for it, number in told if number > (known := _known(books, it))}
 
 
 def _known(books: Books, object_id: str) -> int:
@@ -157,7 +185,7 @@ def _workflows_of(object_id: str) -> list[str]:
 
 
 def _snapshot(connection: Connection, books: Books) -> tuple[list[str], dict[str, Rows]]:
-    return _behind(connection, books), _all_rows(connection)
+    return list(_behind(connection, books)), _all_rows(connection)
 
 
 def _all_rows(connection: Connection) -> dict[str, Rows]:
