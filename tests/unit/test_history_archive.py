@@ -78,6 +78,19 @@ async def test_since_leaves_out_what_ended_before(filled: Path) -> None:
     assert len(found) == len([run for run in _runs() if run.is_running])
 
 
+async def test_what_is_not_wanted_is_not_opened(filled: Path) -> None:
+    """By the manifest, which says of what type each is; a file that is gone would be missed otherwise."""
+    wanted, *others = _archive(filled).lines()
+    alike = [line for line in others if line.type == wanted.type]
+    for line in others:
+        (filled / line.file).unlink()
+    besides = {line.run_id for line in alike}
+    found = [run async for run in _archive(filled).runs(types=(wanted.type,), besides=besides)]
+    assert [run.run_id for run in found] == [wanted.run_id]
+    with pytest.raises(ArchiveDamaged):
+        [run async for run in _archive(filled).runs()]
+
+
 def test_files_reveal_no_id_and_are_written_once(filled: Path) -> None:
     for line in _archive(filled).lines():
         path = filled / line.file

@@ -13,7 +13,7 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from api.cli import restore_check
 from api.cli.exit_codes import ExitCode
 from api.cli.restore_check import Wanted
-from corridor.runtime.histories import of_workflows
+from corridor.runtime.histories import Run, of_workflows
 from corridor.runtime.keys import KeyRing
 from corridor.storage import operator_acts, payments
 from corridor.storage.database import DatabaseUnavailable
@@ -22,7 +22,7 @@ from tests.workflows.earlier import copy_of, on, rows
 from tests.workflows.told import read_declines_alone
 from tests.workflows.world import World, now
 from workers.histories import reading
-from workers.histories.archive import Archive, ArchiveDamaged
+from workers.histories.archive import Archive, ArchiveDamaged, Line
 from workers.rebuild import rebuild
 from workers.rebuild.fold import Books
 from workers.rebuild.rebuild import Rebuilt
@@ -150,6 +150,26 @@ async def test_what_the_server_forgot_is_repaired_from_the_archive(here: World, 
         assert repaired.left == [], list(map(str, repaired.left))
         assert await edge.database.read(rows) == ended
         assert (await Check(edge, here.client, query=query, archive=archive).run(is_repair=False)).gaps == []
+
+
+async def test_an_archived_history_is_opened_once_and_only_where_the_server_has_it_not(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten, kept = await here.pay(), await here.pay()
+    archive = await archived(here, tmp_path, f"payment-{forgotten.id}", f"payment-{kept.id}")
+    opened, really = list[str](), Archive.open
+
+    def counted(self: Archive, line: Line) -> Run:
+        opened.append(line.workflow_id)
+        return really(self, line)
+
+    monkeypatch.setattr(Archive, "open", counted)
+    query = f'WorkflowId = "payment-{kept.id}"'
+    async with asyncio.timeout(GONE_WITHIN_SECONDS):
+        while not await _listed(here, (f"payment-{kept.id}",)):
+            await asyncio.sleep(0.2)
+    await Check(here.wired.edge, here.client, query=query, archive=archive).run(is_repair=False)
+    assert opened == [f"payment-{forgotten.id}"]
 
 
 async def test_a_damaged_archive_is_not_believed(here: World, tmp_path: Path) -> None:

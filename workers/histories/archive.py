@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -203,11 +203,20 @@ class Archive:
         history = WorkflowHistory.from_json(line.workflow_id, text.decode())
         return Run(history, line.run_id, line.status == "running")
 
-    async def runs(self, since: datetime | None = None) -> AsyncIterator[Run | Unopened]:
-        """Every run's last version; with `since`, of those that were running then or later."""
+    async def runs(
+        self,
+        since: datetime | None = None,
+        types: Container[str] | None = None,
+        besides: Container[str] = frozenset(),
+    ) -> AsyncIterator[Run | Unopened]:
+        """Every run's last version; with `since`, of those that were running then or later.
+
+        `types`: of these workflows alone; `besides`: but for these run ids. What is not wanted is not opened.
+        """
         for line in self.newest():
             recent = since is None or datetime.fromisoformat(line.last_event_at) >= since
-            if recent or line.status == "running":
+            wanted = (types is None or line.type in types) and line.run_id not in besides
+            if wanted and (recent or line.status == "running"):
                 yield self._opened(line)
 
     def _opened(self, line: Line) -> Run | Unopened:

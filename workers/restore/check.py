@@ -145,11 +145,8 @@ class Check:
             yield await self._read(run)
         if self.archive is None:
             return
-        async for archived in self.archive.runs(since):
-            if archived.run_id not in seen:
-                found = await self._read(archived)
-                if isinstance(found, Gap) or found.workflow_type in types:
-                    yield found
+        async for archived in self.archive.runs(since, types, seen):
+            yield await self._read(archived)
 
     async def _read(self, run: Run | Unopened) -> Reading | Gap:
         if isinstance(run, Unopened):
