@@ -15,7 +15,7 @@ def restore_check(
     since: Annotated[
         str | None,
         typer.Option(
-            help="Age (90m, 24h, 7d) or time; default: ten minutes before the database's newest event."
+            help="Age (90m, 24h, 7d) or time; default: ten minutes before the oldest of the 200 newest events."
         ),
     ] = None,
     query: Annotated[str, typer.Option(help="Visibility query that narrows which workflows are read.")] = "",

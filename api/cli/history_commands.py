@@ -11,7 +11,10 @@ from api.cli.options import AsJson, DataDir, given
 def export(
     to: Annotated[Path | None, typer.Option(help="Default: history-archive in the data directory.")] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only what ended since then or still runs: 2026-11-01, 24h, 7d.")
+        str | None,
+        typer.Option(
+            help="Only what ended since then or still runs: 2026-11-01, 24h, 7d. The lag is told of these alone."
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C, telling the lag.")] = False,
     every: Annotated[int, typer.Option(min=1, help="Seconds between passes of --follow.")] = 30,

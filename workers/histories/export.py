@@ -45,7 +45,10 @@ class Pass:
 
 @dataclass
 class Reached:
-    """Every run that had ended by `at` is in the archive; None until a first pass has gone through all there is."""
+    """Every run that had ended by `at` is in the archive; None until a first pass has gone through all it was asked for.
+
+    A first pass that looks back to a moment only takes what ended before for archived.
+    """
 
     at: datetime | None = None
 
