@@ -131,7 +131,8 @@ def migrate(data_dir: DataDir = None, operator: Operator = None) -> None:
 def resume(data_dir: DataDir = None, operator: Operator = None, as_json: AsJson = False) -> None:
     """Start every unfinished payment and refund that has no running workflow, from the database.
 
-    For the day Temporal's store is lost. Example: corridor resume --json
+    For the day Temporal's store is lost; on a database that came back older, restore-check --repair comes first.
+    Example: corridor resume --json
     """
     from api.cli import resume as command
 
