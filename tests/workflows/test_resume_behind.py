@@ -56,6 +56,7 @@ async def test_a_payment_whose_run_was_cut_off_is_started(here: World, tmp_path:
     await here.start(payment_id)
     await here.handle(payment_id).terminate("the server was lost")
     assert await resumed_on(here, before) == Resumed((payment_id,), (), ())
+    await here.handle(payment_id).terminate("the workers of this world have another database")
 
 
 async def test_a_payment_that_ended_here_too_is_no_sign_of_an_older_database(here: World) -> None:
