@@ -13,8 +13,7 @@ from activities.breaker import Breaker
 from activities.contracts import EXECUTE, LOOK_UP, Executed, ExecuteIn, LookUpIn
 from activities.edge import Edge
 from activities.errors import implements, repeat
-from activities.recording import COLLECTING
-from corridor.domain.effect import EffectState, Operation
+from corridor.domain.effect import COLLECTING, EffectState, Operation
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.domain.payment import Status

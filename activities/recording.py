@@ -7,37 +7,51 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
 
 from activities import refund_booking, standing
 from activities.contracts import Executed
 from activities.edge import Deadlines
-from corridor.domain.effect import EffectState, Operation
+from corridor.domain.effect import COLLECTING, EffectState, Operation
 from corridor.domain.outcome import Outcome, ProviderAnswer
 from corridor.domain.payment import RefundStatus, Status, StatusReason, status_after
 from corridor.fx.store import release_quote
 from corridor.ledger import rules, store
+from corridor.runtime import metrics
 from corridor.storage import effects, payments, refunds, reviews
 from corridor.storage.payments import PaymentRow
 
+_log = structlog.get_logger(__name__)
 _EVENTS = {
     Status.AUTHORIZED: "payment.authorized",
     Status.CAPTURED: "payment.captured",
     Status.REQUIRES_ACTION: "payment.requires_action",
     Status.FAILED: "payment.failed",
 }
-COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
 
 
 def record_answer(
     connection: Connection, key: str, answer: ProviderAnswer, now: datetime, deadlines: Deadlines
 ) -> Executed:
-    """Write what `answer` proves about the effect. A second answer for a proven effect changes nothing."""
+    """Write what `answer` proves about the effect. A second answer for a proven effect changes nothing.
+
+    An approval of what was proven never to have been sent is said aloud: the workflow has gone on without that money.
+    """
     payment = payments.lock_of_effect(connection, key)
     effect = effects.get(connection, key)  # read under the lock: a look-up may have been quicker
+    is_approval = answer.outcome is Outcome.APPROVED
     answer = _trusted(effect, answer)
     recorded = effects.record(connection, effect, answer, now)
     if recorded is None:
+        if effect.state == EffectState.NOT_SENT and is_approval:
+            metrics.proof_contradicted(effect.provider)
+            _log.error(
+                "approved after it was proven never sent; nothing was booked: look it up at the provider",
+                effect_key=effect.key,
+                provider=effect.provider,
+                provider_reference=answer.provider_reference,
+            )
         return _executed(connection, effect, again=True)
     if Operation(effect.operation) in COLLECTING:
         _move_payment(connection, payment, effect, answer, now, deadlines)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import structlog
 from temporalio.client import Client
 
-from corridor.runtime import build, clock, logging, readiness, telemetry
+from corridor.runtime import build, clock, logging, metrics, readiness, telemetry
 from corridor.runtime import client as temporal_client
 from corridor.runtime.loop import Loop, keep_turning
 from corridor.runtime.patience import Stopped, ended_by, until_answered
@@ -52,6 +52,8 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _serve(settings: Settings, wired: Wiring, client: Client, stop: asyncio.Event) -> None:
+    for provider in wired.edge.providers.names:
+        metrics.proof_contradicted(provider, times=0)
     build_id = build.build_id(settings) if settings.worker_versioning else None
     async with fleet.running(
         wired,

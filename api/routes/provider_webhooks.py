@@ -66,4 +66,5 @@ def _sealed(
         body_sealed=deps.sealer.seal(body, inbox.place(event_id)),
         created_at=event.created_at,
         is_setback=event.is_setback,
+        shows_money=event.shows_money,
     )

@@ -16,6 +16,10 @@ class Operation(StrEnum):
     REFUND = "refund"
 
 
+COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
+"""What holds or takes the buyer's money."""
+
+
 class EffectState(StrEnum):
     """`declared` before the call, so bytes may have left at any time since; then what is known of it."""
 

@@ -158,6 +158,8 @@ class ProviderEvent(Frozen):
     provider_reference: str | None
     is_setback: bool = False
     """It says that something which had succeeded no longer holds (a refund came back): always worth a look."""
+    shows_money: bool = False
+    """It shows the effect's money held or moved, for good: never news of an effect that is recorded as never made."""
 
 
 class SignatureInvalid(Exception):

@@ -48,6 +48,9 @@ _webhook_lag = _meter.create_histogram(
 _deliveries = _meter.create_counter(
     "corridor.webhook.deliveries", description="attempts to notify a merchant"
 )
+_contradicted = _meter.create_counter(
+    "corridor.proofs.contradicted", description="money seen where none was to move; look at each"
+)
 _webhooks_refused = _meter.create_counter(
     "corridor.provider.webhooks.refused", description="webhooks whose signature does not verify; alert on any"
 )
@@ -159,6 +162,11 @@ def webhook_delivered(result: str) -> None:
 def provider_webhook_refused(provider: str, times: int = 1) -> None:
     """A signature that does not verify. Once with 0 `times` at the start, else the first one is no increase."""
     _webhooks_refused.add(times, {"provider": provider})
+
+
+def proof_contradicted(provider: str, times: int = 1) -> None:
+    """The provider shows money of an effect that is on record as never made. Once with 0 `times` at the start."""
+    _contradicted.add(times, {"provider": provider})
 
 
 def request_answered(method: str, route: str, status: int) -> None:

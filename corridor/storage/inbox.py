@@ -1,6 +1,7 @@
 """The inbox of provider webhooks: stored once, sealed, before we answer 2xx; routed later by the relay.
 
-stored → routed (a workflow was told) | confirmed (we knew already) | unmatched (nobody's, after every try).
+stored → routed (a workflow was told) | confirmed (we knew already) | unmatched (nobody's, after every try)
+| contradicted (it shows money where we had concluded that none would move).
 """
 
 from datetime import datetime
@@ -18,6 +19,7 @@ class InboxState(StrEnum):
     ROUTED = "routed"
     CONFIRMED = "confirmed"
     UNMATCHED = "unmatched"
+    CONTRADICTED = "contradicted"
 
 
 class NewProviderEvent(Frozen):
@@ -33,6 +35,7 @@ class NewProviderEvent(Frozen):
     body_sealed: bytes
     created_at: datetime
     is_setback: bool = False
+    shows_money: bool = False
 
 
 def place(event_id: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from corridor.domain.effect import EffectState, Operation
+from corridor.domain.effect import COLLECTING, EffectState, Operation
 from corridor.domain.payment import RefundStatus, Status
 from corridor.storage.inbox import InboxState
 from corridor.storage.tables import effects, payments, provider_events, refunds
@@ -44,6 +44,7 @@ class Taken:
     provider_event_id: str
     state: InboxState
     hints: tuple[Hint, ...] = ()
+    effect_key: str | None = None
 
 
 def is_due(connection: Connection, now: datetime) -> bool:
@@ -78,8 +79,11 @@ def _due(now: datetime) -> tuple[Any, ...]:
 
 
 def _take(connection: Connection, row: Any, now: datetime) -> Taken:
-    hints = _hints(connection, row)
-    if hints == ():
+    effect = _effect(connection, row)
+    hints = _hints(connection, row, effect)
+    if effect is not None and row.shows_money and _had_concluded_otherwise(connection, effect):
+        state, hints = InboxState.CONTRADICTED, ()
+    elif hints == ():
         state = InboxState.CONFIRMED
     elif row.tries > 0 and row.received_at <= now - KEPT:
         state, hints = InboxState.UNMATCHED, ()
@@ -90,16 +94,37 @@ def _take(connection: Connection, row: Any, now: datetime) -> Taken:
         .where(provider_events.c.id == row.id)
         .values(state=state, tries=row.tries + 1, due_at=now + _pause(row.tries))
     )
-    return Taken(row.id, row.provider, row.provider_event_id, state, hints or ())
+    return Taken(row.id, row.provider, row.provider_event_id, state, hints or (), row.effect_key)
 
 
 def _pause(tries: int) -> timedelta:
     return min(LAST_RETRY, FIRST_RETRY * (1 << min(tries, 12)))
 
 
-def _hints(connection: Connection, row: Any) -> tuple[Hint, ...] | None:
+def _had_concluded_otherwise(connection: Connection, effect: Any) -> bool:
+    """The effect is on record as never made, so money shown for it is money that our books do not have.
+
+    A declined attempt counts too, unless a void of ours is what ended it: then news of before the void are just late. So
+    may news of a refund be that was declined in the end. A void moves no money towards us.
+    """
+    if effect.state == EffectState.NOT_SENT:
+        return bool(effect.operation != Operation.VOID)
+    if effect.state != EffectState.DECLINED or effect.operation not in COLLECTING:
+        return False
+    return not _was_voided(connection, effect.payment_id)
+
+
+def _was_voided(connection: Connection, payment_id: str) -> bool:
+    query = select(effects.c.key).where(
+        effects.c.payment_id == payment_id,
+        effects.c.operation == Operation.VOID,
+        effects.c.state == EffectState.APPROVED,
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _hints(connection: Connection, row: Any, effect: Any) -> tuple[Hint, ...] | None:
     """Who still waits for this news. Empty: the outcome is proven already. None: we know nothing of the object."""
-    effect = _effect(connection, row)
     if effect is not None and (effect.state not in _FINAL or _is_setback(connection, effect, row)):
         return (Hint(effect.object_id, effect.key),)
     payment_id = effect.payment_id if effect is not None else _payment_id(connection, row)

@@ -304,7 +304,15 @@ provider_events = Table(
         server_default=false(),
         comment="says that what had succeeded no longer holds",
     ),
-    Column("state", String(16), nullable=False, comment="stored | routed | confirmed | unmatched"),
+    Column(
+        "shows_money", Boolean, nullable=False, server_default=false(), comment="shows money held or moved"
+    ),
+    Column(
+        "state",
+        String(16),
+        nullable=False,
+        comment="stored | routed | confirmed | unmatched | contradicted",
+    ),
     Column("tries", Integer, nullable=False, server_default=text("0")),
     moment("created_at"),
     moment("received_at"),

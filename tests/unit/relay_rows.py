@@ -125,6 +125,7 @@ def provider_event(
     reference: str | None = None,
     received_at: datetime = NOW,
     is_setback: bool = False,
+    shows_money: bool = False,
 ) -> str:
     event_id = new_id(Prefix.PROVIDER_EVENT, received_at)
     new = inbox.NewProviderEvent(
@@ -138,6 +139,7 @@ def provider_event(
         body_sealed=b"sealed",
         created_at=received_at,
         is_setback=is_setback,
+        shows_money=shows_money,
     )
     assert inbox.store(connection, new, received_at)
     return event_id

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import Connection, select
 
 from corridor.domain.effect import EffectState, Operation
@@ -196,3 +197,54 @@ async def test_a_refund_that_came_back_wakes_its_workflow_whenever_the_proof_was
     assert stand.told == [(names.refund_workflow_id(refund_id), key)]
     assert await stand.state(of_the_proof) == InboxState.CONFIRMED
     assert await stand.state(of_the_return) == InboxState.ROUTED
+
+
+@pytest.mark.parametrize(
+    ("operation", "state"),
+    [
+        (Operation.SALE, EffectState.NOT_SENT),
+        (Operation.CAPTURE, EffectState.NOT_SENT),
+        (Operation.REFUND, EffectState.NOT_SENT),
+        (Operation.SALE, EffectState.DECLINED),
+    ],
+)
+async def test_money_of_what_was_never_made_is_not_known_already(
+    stand: Stand, operation: Operation, state: EffectState
+) -> None:
+    row, _ = await stand.payment(None)
+    await stand.database.write(rows.captured, row)
+    key = await stand.database.write(rows.effect, row, state, operation)
+    event_id = await stand.database.write(rows.provider_event, effect_key=key, shows_money=True)
+    with structlog.testing.capture_logs() as lines:
+        assert await stand.router.turn() == 1
+    assert (stand.told, await stand.state(event_id)) == ([], InboxState.CONTRADICTED)
+    assert [(line["log_level"], line["effect_key"]) for line in lines] == [("error", key)]
+    assert await stand.router.turn() == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "state"),
+    [
+        (Operation.SALE, EffectState.APPROVED),
+        (Operation.VOID, EffectState.NOT_SENT),
+        (Operation.REFUND, EffectState.DECLINED),
+    ],
+)
+async def test_money_that_our_books_have_or_that_came_back_contradicts_nothing(
+    stand: Stand, operation: Operation, state: EffectState
+) -> None:
+    row, _ = await stand.payment(None)
+    await stand.database.write(rows.captured, row)
+    key = await stand.database.write(rows.effect, row, state, operation)
+    event_id = await stand.database.write(rows.provider_event, effect_key=key, shows_money=True)
+    await stand.router.turn()
+    assert await stand.state(event_id) == InboxState.CONFIRMED
+
+
+async def test_late_news_of_an_attempt_that_our_own_void_ended_contradict_nothing(stand: Stand) -> None:
+    row, key = await stand.payment(EffectState.DECLINED)
+    await stand.database.write(rows.captured, row)
+    await stand.database.write(rows.effect, row, EffectState.APPROVED, Operation.VOID)
+    event_id = await stand.database.write(rows.provider_event, effect_key=key, shows_money=True)
+    await stand.router.turn()
+    assert await stand.state(event_id) == InboxState.CONFIRMED

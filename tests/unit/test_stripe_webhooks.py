@@ -104,6 +104,27 @@ def test_refund_event_carries_the_refunds_own_effect_and_id() -> None:
     assert reduced.provider_reference == "re_1"
 
 
+@pytest.mark.parametrize(
+    ("what", "status", "shows_money"),
+    [
+        ("payment_intent", "succeeded", True),
+        ("payment_intent", "requires_capture", True),
+        ("payment_intent", "processing", False),
+        ("payment_intent", "requires_payment_method", False),
+        ("payment_intent", "canceled", False),
+        ("refund", "succeeded", True),
+        ("refund", "pending", True),
+        ("refund", "failed", False),
+        ("charge", "succeeded", False),
+    ],
+)
+def test_an_event_shows_money_that_is_held_or_moved_for_good(
+    what: str, status: str, shows_money: bool
+) -> None:
+    concerned = {"id": "it_1", "object": what, "status": status}
+    assert reduce_event(event(concerned)).shows_money is shows_money
+
+
 def test_event_about_nothing_of_ours_routes_nowhere() -> None:
     reduced = reduce_event(event({"id": "po_1", "object": "payout"}))
     assert (reduced.payment_id, reduced.effect_key, reduced.provider_reference) == (None, None, "po_1")

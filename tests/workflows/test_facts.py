@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import Connection
 from temporalio.testing import ActivityEnvironment
 
@@ -15,7 +16,7 @@ from activities.provider_steps import ProviderSteps
 from corridor.domain.effect import FrozenRequest, Operation
 from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
-from corridor.storage import effects
+from corridor.storage import effects, refunds
 from corridor.storage.database import Database
 from tests.workflows import books
 from tests.workflows.world import BriefStripe, World, now
@@ -87,6 +88,48 @@ async def test_an_answer_that_comes_after_the_proof_changes_nothing(here: World,
     assert (executed.outcome, executed.status) == (Outcome.APPROVED, "captured")
     assert await here.payment(payment.id) == payment
     assert await here.effects(payment.id) == [("sale:1", "approved")]
+
+
+async def test_an_approval_of_what_was_proven_never_sent_is_said_aloud_and_books_nothing(here: World) -> None:
+    here.without_keys()
+    await here.plant("reset_before_effect", times=2)
+    payment = await here.pay()
+    assert payment.status_reason == "not_sent"
+    reference = f"pi_of_{payment.id}"
+    evidence = Evidence(seen_at=now())
+    late = ProviderAnswer(outcome=Outcome.APPROVED, evidence=evidence, provider_reference=reference)
+    key, deadlines = f"{payment.id}:sale:1", here.wired.edge.deadlines("stripe")
+    with structlog.testing.capture_logs() as lines:
+        executed = await here.database.write(recording.record_answer, key, late, now(), deadlines)
+    assert (executed.outcome, executed.status) == (Outcome.NOT_SENT, "failed")
+    assert await here.payment(payment.id) == payment
+    told = [(line["log_level"], line["effect_key"], line["provider_reference"]) for line in lines]
+    assert told == [("error", key, reference)]
+
+
+async def test_the_events_of_what_went_as_it_should_contradict_nothing(here: World) -> None:
+    """Whoever is called for nothing looks away the next time."""
+    await here.pay("pm_card_visa_chargeDeclined")
+    authorized = await here.authorize()
+    await here.capture(authorized.id, 4_000)
+    await here.cancel((await here.authorize()).id)
+    challenged = await here.pay("pm_card_threeDSecure2Required")
+    await here.finish_challenge(challenged.id)
+    await here.route_webhooks()
+    await here.until(challenged.id, "captured")
+    here.without_keys()
+    await here.plant("reset_before_effect")
+    again = await here.pay()
+    assert await here.effects(again.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
+    refunded = await here.pay("pm_card_refundFail")
+    refund = await here.refund(refunded.id, 2_000)
+    (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
+    with structlog.testing.capture_logs() as lines:
+        assert await here.route_webhooks() > 0
+    async with asyncio.timeout(20):
+        while (await here.database.read(refunds.load, refund.id)).status != "failed":
+            await asyncio.sleep(0.1)
+    assert [line for line in lines if line["log_level"] == "error"] == []
 
 
 async def test_a_call_that_a_shutdown_breaks_off_proves_nothing(here: World) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
-from opentelemetry import metrics
+from opentelemetry.metrics import get_meter
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from corridor.domain.ids import Prefix, is_id
+from corridor.runtime import metrics
 from corridor.runtime.crash import crash_point
 from corridor.runtime.loop import each
 from corridor.storage import inbox_routing
@@ -26,7 +27,7 @@ from workflows.messages import ProviderHint
 BATCH = 50
 
 _log = structlog.get_logger(__name__)
-_unmatched = metrics.get_meter("corridor").create_counter(
+_unmatched = get_meter("corridor").create_counter(
     "corridor.inbox.unmatched", description="provider webhooks nobody could place in three days; look at each"
 )
 
@@ -56,6 +57,15 @@ class InboxRouter:
                 "provider event is nobody's",
                 provider=event.provider,
                 provider_event_id=event.provider_event_id,
+            )
+        if event.state is InboxState.CONTRADICTED:
+            metrics.proof_contradicted(event.provider)
+            _log.error(
+                "a provider event shows money of an effect that is on record as never made; nothing was booked:"
+                " look it up at the provider",
+                provider=event.provider,
+                provider_event_id=event.provider_event_id,
+                effect_key=event.effect_key,
             )
         if event.hints and all([await self._signal(event, hint) for hint in event.hints]):
             crash_point("webhook.routed")

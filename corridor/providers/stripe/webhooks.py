@@ -60,7 +60,17 @@ def reduce_event(body: bytes) -> ProviderEvent:
         effect_key=_key_of_cause(event) or metadata.word("corridor_effect"),
         provider_reference=_reference(concerned),
         is_setback=_is_failed_refund(concerned),
+        shows_money=_shows_money(concerned),
     )
+
+
+_WITH_MONEY = {"payment_intent": ("requires_capture", "succeeded"), "refund": ("pending", "succeeded")}
+"""Statuses of an object whose money is held or moved. `processing` may still end in a decline, and its end has an event
+of its own; charges say no more than their intents, and one that was let go still reads `succeeded`."""
+
+
+def _shows_money(concerned: Document) -> bool:
+    return concerned.word("status") in _WITH_MONEY.get(concerned.word("object") or "", ())
 
 
 def _is_failed_refund(concerned: Document) -> bool:
