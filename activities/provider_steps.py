@@ -120,7 +120,8 @@ class ProviderSteps:
         """Take the provider's own record of the effect.
 
         Raises (retryable) LOOK_UP_FAILED, which proves nothing; the last try answers `unknown` instead, so that a
-        provider that is away ends in an owned review and holds up no person's decision.
+        provider that is away ends in an owned review and holds up no person's decision. A refund that had succeeded is
+        looked at until the provider answers.
         """
         effect = await self._edge.database.read(effects.get, wanted.effect_key)
         is_refund = effect.operation == Operation.REFUND
@@ -129,7 +130,8 @@ class ProviderSteps:
         try:
             found = await self._edge.providers[effect.provider].look_up(_wanted(effect))
         except LookUpFailed as failed:
-            if activity.info().attempt < LOOKS_BEFORE_UNKNOWN:
+            # Nobody waits for what a refund became that had succeeded, and the news that it came back are not told twice.
+            if effect.state == EffectState.APPROVED or activity.info().attempt < LOOKS_BEFORE_UNKNOWN:
                 raise
             return await self._edge.database.write(
                 _missed, effect.key, _seen_nothing(failed, self._edge.now())

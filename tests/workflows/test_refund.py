@@ -165,6 +165,22 @@ async def test_a_refund_that_comes_back_is_booked_back(everywhere: World) -> Non
     assert payment.amount_refunded_minor == 0
 
 
+async def test_the_news_of_a_refund_that_came_back_outlast_a_provider_that_cannot_be_read(
+    here: World,
+) -> None:
+    """The event comes once: a look that is given up would leave the refund a success."""
+    payment = await here.pay("pm_card_refundFail")
+    refund = await here.refund(payment.id, 2_000)
+    assert refund.status == "succeeded"
+    (await here.control.post("/control/clock", json={"advance_seconds": 5})).raise_for_status()
+    await here.plant("status", "refunds.retrieve", times=FOR_EVER, status=503)
+    assert await here.route_webhooks() > 0
+    await here.under_way("status")
+    await asyncio.sleep(4)  # longer than tries of a look that is given up
+    await here.heal()
+    await _until_refund(here, refund.id, "failed")
+
+
 async def test_a_refund_that_came_back_unheard_is_noticed_in_the_settlement_report(here: World) -> None:
     """The webhook was lost; the report pays the money back, and that is the second way to hear of it."""
     payment = await here.pay("pm_card_refundFail")
