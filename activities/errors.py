@@ -18,6 +18,9 @@ In = TypeVar("In", bound=Frozen)
 Out = TypeVar("Out", bound=Frozen)
 
 REPEAT = "REPEAT"
+LONGEST_PAUSE_SECONDS = 30
+"""Between two tries of one send. Inside it a workflow hears no cancel, and its rate lock runs out; longer waits are the
+workflow's own, between its rounds."""
 LOOK_UP_FAILED = "LOOK_UP_FAILED"
 
 
@@ -53,10 +56,11 @@ def implements(
 
 
 def repeat(detail: str, after_seconds: int | None) -> ApplicationError:
-    """Ask Temporal to send the same bytes under the same key again; only where the contract makes that safe."""
+    """Ask Temporal to send the same bytes under the same key again; only where the contract makes that safe.
+
+    A provider that asks for a longer pause than ours gets ours.
+    """
+    pause = None if after_seconds is None else timedelta(seconds=min(after_seconds, LONGEST_PAUSE_SECONDS))
     return ApplicationError(
-        detail,
-        type=REPEAT,
-        category=ApplicationErrorCategory.BENIGN,
-        next_retry_delay=None if after_seconds is None else timedelta(seconds=after_seconds),
+        detail, type=REPEAT, category=ApplicationErrorCategory.BENIGN, next_retry_delay=pause
     )

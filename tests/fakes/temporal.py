@@ -2,11 +2,14 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import ActivityEnvironment
 
 
 class FakeTemporal:
@@ -59,3 +62,10 @@ class FakeHandle:
         if self._workflow_id not in self._server.running:
             raise RPCError("workflow not found", RPCStatusCode.NOT_FOUND, b"")
         self._server.signals.append((self._workflow_id, name, argument))
+
+
+def attempt() -> ActivityEnvironment:
+    """Where a test runs one attempt of a money call, with the time that workflows give it."""
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, start_to_close_timeout=timedelta(seconds=27))
+    return environment
