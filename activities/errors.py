@@ -18,6 +18,7 @@ In = TypeVar("In", bound=Frozen)
 Out = TypeVar("Out", bound=Frozen)
 
 REPEAT = "REPEAT"
+TOO_LATE = "TOO_LATE"
 LONGEST_PAUSE_SECONDS = 30
 """Between two tries of one send. Inside it a workflow hears no cancel, and its rate lock runs out; longer waits are the
 workflow's own, between its rounds."""
@@ -53,6 +54,15 @@ def implements(
         return activity.defn(name=step.name)(translated)
 
     return bind
+
+
+def too_late(effect_key: str, seconds: float) -> ApplicationError:
+    """An attempt that took so long before its call must not make it any more; another attempt may."""
+    return ApplicationError(
+        f"{effect_key} was not sent: {seconds:.1f} s had passed before the call, and what follows this attempt may count"
+        " on nothing being sent by it any more. Nothing was changed; another attempt or a look-up follows.",
+        type=TOO_LATE,
+    )
 
 
 def repeat(detail: str, after_seconds: int | None) -> ApplicationError:

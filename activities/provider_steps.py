@@ -1,7 +1,8 @@
 """The two calls to payment providers: send a declared effect, look an effect up."""
 
-import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from time import monotonic, perf_counter
 from typing import Any
 
 from opentelemetry.trace import SpanKind, get_tracer
@@ -12,7 +13,7 @@ from activities import plans, recording, refund_booking
 from activities.breaker import Breaker
 from activities.contracts import EXECUTE, LOOK_UP, Executed, ExecuteIn, LookUpIn
 from activities.edge import Edge
-from activities.errors import implements, repeat
+from activities.errors import implements, repeat, too_late
 from corridor.domain.effect import COLLECTING, EffectState, Operation
 from corridor.domain.failure import Refusal, Refused
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
@@ -42,6 +43,7 @@ class ProviderSteps:
         Raises (retryable) REPEAT where the contract makes sending the same again safe; Temporal counts the tries.
         """
         now = self._edge.now()
+        elapsed = _stopwatch(self._edge.now)
         effect, is_wanted, lock_holds = await self._edge.database.read(self._load, wanted.effect_key, now)
         provider = self._edge.providers[effect.provider]
         is_first = _is_first_send(effect, wanted)
@@ -49,7 +51,7 @@ class ProviderSteps:
             return await self._edge.database.read(recording.as_recorded, effect.key)
         if not lock_holds:
             return await self._instead_of_sending(effect, provider, is_first)
-        answer = await self._send(effect, provider)
+        answer = await self._send(effect, provider, elapsed)
         if self._may_repeat(effect, provider, answer):
             await self._edge.database.write(effects.add_look, effect.key, answer.evidence)
             raise repeat(f"{answer.outcome}: {answer.evidence.note}", answer.retry_after_seconds)
@@ -81,16 +83,20 @@ class ProviderSteps:
         outcome = Outcome.NOT_SENT if is_first else nothing.outcome
         return nothing.model_copy(update={"outcome": outcome, "quote_expired": True})
 
-    async def _send(self, effect: Any, provider: PaymentProvider) -> ProviderAnswer:
+    async def _send(
+        self, effect: Any, provider: PaymentProvider, elapsed: Callable[[], float]
+    ) -> ProviderAnswer:
         operation = Operation(effect.operation)
         if operation is Operation.VOID and activity.info().attempt > 1:
             metrics.compensation_retried(operation)
         crash_point("provider.before_send")
-        begun = time.perf_counter()
+        if elapsed() > _seconds_before_a_send(provider):
+            raise too_late(effect.key, elapsed())
+        begun = perf_counter()
         with _tracer.start_as_current_span(f"{effect.provider} {operation}", kind=SpanKind.CLIENT) as span:
             answer = await provider.send(effect.key, operation, effects.request(effect))
             span.set_attributes({"corridor.effect": effect.key, "corridor.outcome": answer.outcome})
-        metrics.provider_called(time.perf_counter() - begun, effect.provider, operation, answer.outcome)
+        metrics.provider_called(perf_counter() - begun, effect.provider, operation, answer.outcome)
         crash_point("provider.answer_read")
         await self._breaker.note(effect.provider, effect.key, answer, self._edge.now())
         return answer
@@ -144,6 +150,25 @@ class ProviderSteps:
             absent = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=found.evidence)
             return await self._record(effect, absent)
         return await self._edge.database.write(_missed, effect.key, found.evidence)
+
+
+def _stopwatch(now: Callable[[], datetime]) -> Callable[[], float]:
+    """Seconds since this was called, by the clock that says more: a machine that slept has stopped one of the two."""
+    begun, by_the_wall = monotonic(), now()
+    return lambda: max(monotonic() - begun, (now() - by_the_wall).total_seconds())
+
+
+def _seconds_before_a_send(provider: PaymentProvider) -> float:
+    """How long an attempt may take until it sends, so that its call ends before the server gives the attempt up.
+
+    A worker that stood still sends nothing when it wakes: the look-ups may have concluded by then that nothing was sent.
+    A call's deadline that was raised since the effect was declared may leave no time at all; then the limit itself counts.
+    """
+    limit = activity.info().start_to_close_timeout
+    if limit is None:
+        return float("inf")
+    before = limit.total_seconds() - provider.capabilities.call_timeout_seconds
+    return before if before > 0 else limit.total_seconds()
 
 
 def _is_first_send(effect: Any, wanted: ExecuteIn) -> bool:

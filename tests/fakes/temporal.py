@@ -11,6 +11,11 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
+from corridor.providers.stripe.capabilities import CALL_TIMEOUT_SECONDS
+from workflows.steps import RECORDING_SECONDS
+
+LIMIT = timedelta(seconds=CALL_TIMEOUT_SECONDS + RECORDING_SECONDS)
+
 
 class FakeTemporal:
     """Keeps the server's promise on ids: running is returned, closed is refused, one run ever under each."""
@@ -67,5 +72,5 @@ class FakeHandle:
 def attempt() -> ActivityEnvironment:
     """Where a test runs one attempt of a money call, with the time that workflows give it."""
     environment = ActivityEnvironment()
-    environment.info = replace(environment.info, start_to_close_timeout=timedelta(seconds=27))
+    environment.info = replace(environment.info, start_to_close_timeout=LIMIT)
     return environment

@@ -1,7 +1,7 @@
 """A send inside its activity: how long it may put off a repeat, when it is too late, and who may send at all."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -10,9 +10,10 @@ import pytest_asyncio
 from pydantic import SecretStr
 from temporalio.exceptions import ApplicationError
 
+from activities import provider_steps
 from activities.contracts import Executed, ExecuteIn
 from activities.edge import Edge
-from activities.errors import LONGEST_PAUSE_SECONDS, REPEAT
+from activities.errors import LONGEST_PAUSE_SECONDS, REPEAT, TOO_LATE
 from activities.provider_steps import ProviderSteps
 from corridor.domain.effect import EffectState
 from corridor.providers.registry import Registry
@@ -77,3 +78,28 @@ async def test_a_provider_that_asks_for_a_long_pause_holds_up_no_workflow(
     assert (raised.value.type, raised.value.non_retryable) == (REPEAT, False)
     assert raised.value.next_retry_delay is not None
     assert raised.value.next_retry_delay.total_seconds() == paused
+
+
+@pytest.mark.parametrize("clock", ["wall", "monotonic"])
+@pytest.mark.parametrize(("seconds", "is_sent"), [(8, False), (6, True)])
+async def test_an_attempt_that_the_server_may_have_given_up_sends_nothing(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, clock: str, seconds: int, is_sent: bool
+) -> None:
+    """The worker stood still, or its database did: what looked the effect up meanwhile may have concluded already."""
+    key = await stand.declare()
+    read, ticks = Database.read, 0.0
+
+    async def slowly(self: Database, *work: Any) -> Any:
+        nonlocal ticks
+        if clock == "wall":
+            stand.now += timedelta(seconds=seconds)
+        else:
+            ticks += seconds
+        return await read(self, *work)
+
+    monkeypatch.setattr(Database, "read", slowly)
+    monkeypatch.setattr(provider_steps, "monotonic", lambda: ticks)
+    with pytest.raises(ApplicationError) as raised:
+        await stand.execute(key)
+    assert (raised.value.type, stand.received) == ((REPEAT, 1) if is_sent else (TOO_LATE, 0))
+    assert not raised.value.non_retryable

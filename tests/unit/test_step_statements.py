@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import pytest
 import pytest_asyncio
 from sqlalchemy import Connection
-from temporalio.testing import ActivityEnvironment
 
 from activities.contracts import ExecuteIn, PrepareIn, SettleIn
 from activities.preparation import Preparation
@@ -30,6 +29,7 @@ from corridor.runtime.keys import KeyRing
 from corridor.runtime.settings import load
 from corridor.storage import idempotency, merchants, payments, settlement
 from corridor.storage.merchants import NewMerchant
+from tests.fakes.temporal import attempt
 from workers.wiring import Wiring
 
 Result = TypeVar("Result")
@@ -51,7 +51,7 @@ class Payment:
     seen: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     async def walk(self) -> None:
-        edge, environment = self.wired.edge, ActivityEnvironment()
+        edge, environment = self.wired.edge, attempt()
         await self._count("accept", edge.database.write(_accept, self.id))
         prepare = PrepareIn(payment_id=self.id, amount=AMOUNT, settle_currency="CNY")
         prepared = await self._count("prepare", environment.run(Preparation(edge).prepare, prepare))

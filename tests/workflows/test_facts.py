@@ -18,6 +18,7 @@ from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.storage import effects, refunds
 from corridor.storage.database import Database
+from tests.fakes.temporal import attempt
 from tests.workflows import books
 from tests.workflows.world import BriefStripe, World, now
 
@@ -139,7 +140,7 @@ async def test_a_call_that_a_shutdown_breaks_off_proves_nothing(here: World) -> 
     prepared = await ActivityEnvironment().run(Preparation(here.wired.edge).prepare, wanted)
     assert prepared.plan is not None
     await here.plant("timeout_after_effect")
-    worker = ActivityEnvironment()
+    worker = attempt()
     step = ExecuteIn(effect_key=prepared.plan.effect_key)
     calling = asyncio.ensure_future(worker.run(ProviderSteps(here.wired.edge).execute, step))
     async with asyncio.timeout(30):

@@ -25,6 +25,7 @@ from corridor.runtime import patience
 from corridor.storage import effects, refunds, webhook_deliveries, webhook_endpoints
 from corridor.storage.tables import effects as effect_table
 from corridor.storage.tables import events
+from tests.fakes.temporal import attempt
 from tests.workflows.lost import declare, leave_the_undo_stuck, resumed
 from tests.workflows.world import World, now
 from workers.resume import Resumed, resume_all, resume_of
@@ -236,9 +237,7 @@ async def test_a_refund_that_was_sent_under_a_second_key_is_found_under_it(here:
 async def test_a_void_that_was_proven_before_the_loss_closes_its_payment(here: World) -> None:
     payment = await here.authorize()
     void = await declare(here, payment.id, Operation.VOID)
-    await ActivityEnvironment().run(
-        ProviderSteps(here.wired.edge).execute, ExecuteIn(effect_key=void.effect_key)
-    )
+    await attempt().run(ProviderSteps(here.wired.edge).execute, ExecuteIn(effect_key=void.effect_key))
     assert (await here.payment(payment.id)).status == "authorized"
     await lose_and_resume(here, payment.id)
     await here.until(payment.id, "canceled")
