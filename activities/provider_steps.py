@@ -25,6 +25,7 @@ from corridor.storage import effects, payments
 
 _tracer = get_tracer("corridor.providers")
 _SENT_INSIDE_A_LOCK = (Operation.SALE, Operation.CAPTURE)
+_SENDING = "about to be sent, the only time"
 LOOKS_BEFORE_UNKNOWN = 3
 """Tries of one look-up, a second or two apart; the workflow's own schedule of look-ups goes on after that."""
 
@@ -51,6 +52,8 @@ class ProviderSteps:
             return await self._edge.database.read(recording.as_recorded, effect.key)
         if not lock_holds:
             return await self._instead_of_sending(effect, provider, is_first)
+        if _is_without_key(provider) and not await self._edge.database.write(_claim, effect.key, now):
+            return await self._edge.database.read(recording.as_recorded, effect.key)
         answer = await self._send(effect, provider, elapsed)
         if self._may_repeat(effect, provider, answer):
             await self._edge.database.write(effects.add_look, effect.key, answer.evidence)
@@ -169,6 +172,24 @@ def _seconds_before_a_send(provider: PaymentProvider) -> float:
         return float("inf")
     before = limit.total_seconds() - provider.capabilities.call_timeout_seconds
     return before if before > 0 else limit.total_seconds()
+
+
+def _is_without_key(provider: PaymentProvider) -> bool:
+    """Nothing at the provider keeps a second send under the same key from moving money again."""
+    return send_policy(provider.contract).give_up_after_seconds == 0
+
+
+def _claim(connection: Connection, key: str, now: datetime) -> bool:
+    """Whether this attempt is the one that may send, where no key protects a repeat: the first that ever asked.
+
+    Written down before the call, so a run that was reset while the call is under way finds it and looks instead.
+    """
+    payments.lock_of_effect(connection, key)
+    effect = effects.get(connection, key)
+    if effect.state != EffectState.DECLARED or any(look["note"] == _SENDING for look in effect.looks):
+        return False
+    effects.add_look(connection, key, Evidence(seen_at=now, note=_SENDING))
+    return True
 
 
 def _is_first_send(effect: Any, wanted: ExecuteIn) -> bool:

@@ -5,8 +5,6 @@ import json
 from typing import Any
 
 import pytest
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client
 
 from corridor.domain.failure import Refused
@@ -213,18 +211,7 @@ async def test_histories_of_before_steps_told_what_they_wrote_are_joined_by_time
 
 async def test_a_reset_run_does_not_tell_twice_what_it_copied(here: World) -> None:
     payment = await here.authorize()
-    described = await here.handle(payment.id).describe()
-    history = await here.handle(payment.id).fetch_history()
-    tasks = [it.event_id for it in history.events if it.HasField("workflow_task_completed_event_attributes")]
-    await here.client.workflow_service.reset_workflow_execution(
-        ResetWorkflowExecutionRequest(
-            namespace=here.client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=described.id, run_id=described.run_id),
-            reason="a test",
-            workflow_task_finish_event_id=tasks[-1],
-            request_id=new_id(Prefix.REQUEST, now()),
-        )
-    )
+    await here.reset(payment.id)
     await here.capture(payment.id)
     await here.until(payment.id, "captured")
     after = await told(here, payment.id)

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, select, update
 
-from corridor.domain.effect import Operation
+from corridor.domain.effect import FrozenRequest, Operation
+from corridor.domain.outcome import ProviderAnswer
 from corridor.domain.payment import CaptureMethod
 from corridor.providers.port import KEY_LIFE_MARGIN_SECONDS
 from corridor.storage import effects, refunds
 from corridor.storage.tables import payments as payments_table
 from corridor.storage.tables import quotes
-from tests.workflows.world import World
+from tests.workflows.world import BriefStripe, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -66,6 +67,39 @@ async def test_what_never_arrived_is_proven_absent_and_sent_once_more(here: Worl
     payment = await here.pay()
     assert payment.status == "captured"
     assert await here.effects(payment.id) == [("sale:1", "not_sent"), ("sale:2", "approved")]
+
+
+async def test_a_run_that_is_reset_while_its_call_is_under_way_sends_no_second_one(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no key protects a repeat the provider would collect again, so the new run may only look."""
+    send, sent = BriefStripe.send, []
+
+    async def counted(
+        self: BriefStripe, key: str, operation: Operation, request: FrozenRequest
+    ) -> ProviderAnswer:
+        sent.append(key)
+        return await send(self, key, operation, request)
+
+    monkeypatch.setattr(BriefStripe, "send", counted)
+    here.without_keys()
+    await here.plant("latency", milliseconds=4_500)
+    payment_id = await here.accept()
+    starting = asyncio.create_task(here.start(payment_id))
+    await here.under_way()
+    await here.reset(payment_id)
+    await asyncio.wait([starting])  # answered, or told that its run is no more
+    await here.until(payment_id, "captured")
+    assert sent == [f"{payment_id}:sale:1"]
+    assert await here.effects(payment_id) == [("sale:1", "approved")]
+
+
+async def test_a_run_that_was_reset_before_it_sent_anything_may_send(here: World) -> None:
+    here.without_keys()
+    payment = await here.authorize()
+    await here.reset(payment.id)
+    await here.capture(payment.id)
+    assert dict(await here.effects(payment.id)) == {"authorise:1": "approved", "capture:1": "approved"}
 
 
 async def test_what_nobody_answered_is_sent_again_under_the_same_key(here: World) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
@@ -166,6 +168,21 @@ class World:
 
     def handle(self, payment_id: str) -> Any:
         return self.client.get_workflow_handle(names.payment_workflow_id(payment_id))
+
+    async def reset(self, payment_id: str) -> None:
+        """Take the payment's workflow back to before its last step, as an operator does."""
+        described = await self.handle(payment_id).describe()
+        history = await self.handle(payment_id).fetch_history()
+        tasks = [it for it in history.events if it.HasField("workflow_task_completed_event_attributes")]
+        await self.client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace=self.client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=described.id, run_id=described.run_id),
+                reason="a test",
+                workflow_task_finish_event_id=tasks[-1].event_id,
+                request_id=new_id(Prefix.REQUEST, now()),
+            )
+        )
 
     def refund_handle(self, refund_id: str) -> Any:
         return self.client.get_workflow_handle(names.refund_workflow_id(refund_id))
