@@ -104,14 +104,27 @@ def _pause(tries: int) -> timedelta:
 def _had_concluded_otherwise(connection: Connection, effect: Any) -> bool:
     """The effect is on record as never made, so money shown for it is money that our books do not have.
 
-    A declined attempt counts too, unless a void of ours is what ended it: then news of before the void are just late. So
-    may news of a refund be that was declined in the end. A void moves no money towards us.
+    An attempt that was declined or called off counts too, unless a void of ours is what ended it: then news of before the
+    void are just late. So may news of a refund be that was declined in the end. A void moves no money towards us.
     """
     if effect.state == EffectState.NOT_SENT:
         return bool(effect.operation != Operation.VOID)
-    if effect.state != EffectState.DECLINED or effect.operation not in COLLECTING:
+    is_declined = effect.state == EffectState.DECLINED and effect.operation in COLLECTING
+    if not is_declined and not _is_called_off(connection, effect):
         return False
     return not _was_voided(connection, effect.payment_id)
+
+
+def _is_called_off(connection: Connection, effect: Any) -> bool:
+    """An attempt without an answer whose payment has ended: nobody waits for the answer any more."""
+    if effect.state in _FINAL or effect.operation not in COLLECTING:
+        return False
+    return _status(connection, effect.payment_id).is_terminal
+
+
+def _status(connection: Connection, payment_id: str) -> Status:
+    query = select(payments.c.status).where(payments.c.id == payment_id)
+    return Status(connection.execute(query).scalar_one())
 
 
 def _was_voided(connection: Connection, payment_id: str) -> bool:
@@ -125,7 +138,8 @@ def _was_voided(connection: Connection, payment_id: str) -> bool:
 
 def _hints(connection: Connection, row: Any, effect: Any) -> tuple[Hint, ...] | None:
     """Who still waits for this news. Empty: the outcome is proven already. None: we know nothing of the object."""
-    if effect is not None and (effect.state not in _FINAL or _is_setback(connection, effect, row)):
+    is_open = effect is not None and effect.state not in _FINAL and not _is_called_off(connection, effect)
+    if effect is not None and (is_open or _is_setback(connection, effect, row)):
         return (Hint(effect.object_id, effect.key),)
     payment_id = effect.payment_id if effect is not None else _payment_id(connection, row)
     if payment_id is None:
@@ -172,14 +186,16 @@ def _open(connection: Connection, payment_id: str) -> Iterator[Hint]:
 
     An event may name the authorisation (its metadata is copied to later objects) and yet be news of the capture.
     """
+    status = _status(connection, payment_id)
     query = select(effects.c.object_id, effects.c.key).where(
         effects.c.payment_id == payment_id, effects.c.state.not_in(_FINAL)
     )
+    if status.is_terminal:  # an attempt that was called off waits for nothing
+        query = query.where(effects.c.operation.not_in(COLLECTING))
     waiting = {
         row.object_id: Hint(row.object_id, row.key)
         for row in connection.execute(query.order_by(effects.c.key))
     }
-    status = connection.execute(select(payments.c.status).where(payments.c.id == payment_id)).scalar_one()
     if status in _WAITING:
         waiting.setdefault(payment_id, Hint(payment_id, None))
     return iter(waiting.values())

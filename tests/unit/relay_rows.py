@@ -104,6 +104,18 @@ def captured(connection: Connection, row: PaymentRow) -> PaymentRow:
     )
 
 
+def canceled(connection: Connection, row: PaymentRow) -> PaymentRow:
+    """Its buyer was asked to authenticate, and the merchant called it off."""
+    asked = payments.move(
+        connection,
+        payments.lock(connection, row.id),
+        "payment.requires_action",
+        NOW,
+        to=Status.REQUIRES_ACTION,
+    )
+    return payments.move(connection, asked, "payment.canceled", NOW, to=Status.CANCELED)
+
+
 def refunded(connection: Connection, payment: PaymentRow) -> str:
     """A refund of the payment that succeeded."""
     new = NewRefund(

@@ -248,3 +248,37 @@ async def test_late_news_of_an_attempt_that_our_own_void_ended_contradict_nothin
     event_id = await stand.database.write(rows.provider_event, effect_key=key, shows_money=True)
     await stand.router.turn()
     assert await stand.state(event_id) == InboxState.CONFIRMED
+
+
+async def test_an_attempt_whose_payment_was_called_off_waits_for_nothing(stand: Stand) -> None:
+    """Its void is what was waited for; the attempt itself gets no answer any more, and its workflow is gone."""
+    row, key = await stand.payment(EffectState.ACTION_REQUIRED)
+    await stand.database.write(rows.canceled, row)
+    void = await stand.database.write(rows.effect, row, EffectState.APPROVED, Operation.VOID)
+    stand.server.running.clear()
+    named = [
+        await stand.database.write(rows.provider_event, effect_key=void),
+        await stand.database.write(rows.provider_event, effect_key=key, shows_money=True),
+        await stand.database.write(rows.provider_event, payment_id=row.id),
+    ]
+    await stand.router.turn()
+    assert [await stand.state(event_id) for event_id in named] == [InboxState.CONFIRMED] * 3
+
+
+async def test_a_void_without_proof_is_told_of_news_though_its_payment_has_ended(stand: Stand) -> None:
+    row, _ = await stand.payment(None)
+    await stand.database.write(rows.canceled, row)
+    void = await stand.database.write(rows.effect, row, EffectState.UNKNOWN, Operation.VOID)
+    await stand.database.write(rows.provider_event, payment_id=row.id)
+    await stand.router.turn()
+    assert stand.told == [(names.payment_workflow_id(row.id), void)]
+
+
+async def test_money_of_an_attempt_that_was_called_off_without_a_void_contradicts_our_books(
+    stand: Stand,
+) -> None:
+    row, key = await stand.payment(EffectState.ACTION_REQUIRED)
+    await stand.database.write(rows.canceled, row)
+    event_id = await stand.database.write(rows.provider_event, effect_key=key, shows_money=True)
+    await stand.router.turn()
+    assert (stand.told, await stand.state(event_id)) == ([], InboxState.CONTRADICTED)

@@ -3,8 +3,11 @@
 import asyncio
 
 import pytest
+from sqlalchemy import Connection, select
 
 from corridor.domain.money import Money
+from corridor.storage.inbox import InboxState
+from corridor.storage.tables import provider_events
 from tests.workflows.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -69,6 +72,15 @@ async def test_a_buyer_who_fails_the_challenge_is_declined(here: World) -> None:
     assert payment.decline["category"] == "authentication"
 
 
+async def test_the_events_of_a_challenge_that_was_canceled_are_known_already(here: World) -> None:
+    """Its workflow is gone: an event kept for it would be tried for days, and end as one that is nobody's."""
+    payment = await here.pay("pm_card_threeDSecure2Required")
+    await here.cancel(payment.id)
+    assert (await here.handle(payment.id).result())["status"] == "canceled"
+    assert await here.route_webhooks() > 0
+    assert await here.database.read(_inbox) == {InboxState.CONFIRMED}
+
+
 async def test_an_abandoned_challenge_expires_and_the_attempt_is_voided(here: World) -> None:
     here.windows = type(here.windows)(action_window_seconds=2)
     payment = await here.pay("pm_card_threeDSecure2Required")
@@ -88,3 +100,7 @@ async def test_ten_payments_at_once_are_ten_sales(everywhere: World) -> None:
     assert [payment.status for payment in paid] == ["captured"] * 10
     await everywhere.settle()
     await asyncio.gather(*(everywhere.until(payment.id, "settled") for payment in paid))
+
+
+def _inbox(connection: Connection) -> set[str]:
+    return set(connection.execute(select(provider_events.c.state)).scalars())
