@@ -41,7 +41,8 @@ class ProviderSteps:
     async def execute(self, wanted: ExecuteIn) -> Executed:
         """Send the frozen bytes under the effect key and record what came of it.
 
-        Raises (retryable) REPEAT where the contract makes sending the same again safe; Temporal counts the tries.
+        Raises (retryable) REPEAT where the contract makes sending the same again safe, and TOO_LATE where nothing was sent
+        because the attempt's time was running out; Temporal counts the tries.
         """
         now = self._edge.now()
         elapsed = _stopwatch(self._edge.now)
