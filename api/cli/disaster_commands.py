@@ -18,7 +18,9 @@ def restore_check(
             help="Age (90m, 24h, 7d) or time; default: ten minutes before the oldest of the 200 newest events."
         ),
     ] = None,
-    query: Annotated[str, typer.Option(help="Visibility query that narrows which workflows are read.")] = "",
+    query: Annotated[
+        str, typer.Option(help="Visibility query that narrows which workflows are read; not with --repair.")
+    ] = "",
     archive: Annotated[
         Path | None, typer.Option(help="Also the exported histories in this directory.")
     ] = None,
@@ -36,6 +38,11 @@ def restore_check(
     from api.cli import restore_check as command
     from api.cli.history import moment_of
 
+    if repair and query:
+        raise typer.BadParameter(
+            "--repair needs to read every workflow: places in the merchants' feed that the others were given would be"
+            " given again. Nothing was changed; leave out --query, or leave out --repair to look only"
+        )
     wanted = command.Wanted(repair, moment_of(since), query, archive, is_forced=force)
     raise typer.Exit(command.run(given(data_dir, operator), wanted, as_json=as_json))
 

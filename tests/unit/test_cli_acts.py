@@ -119,6 +119,14 @@ def test_a_command_that_failed_is_on_record_too(
     assert recorded.items() <= act["words"].items()
 
 
+def test_a_repair_of_only_some_workflows_is_refused_and_changes_nothing(operator: Operator) -> None:
+    operator.corridor("keys", "new")
+    code, _, err = operator.corridor("restore-check", "--repair", "--query", 'StartTime > "2026-11-01"')
+    assert code == 2, err
+    assert "Nothing was changed" in " ".join(err.replace("│", " ").split())
+    assert [it["command"] for it in operator.acts()] == ["keys new"]
+
+
 def test_what_only_looks_is_no_act(operator: Operator) -> None:
     operator.corridor("keys", "new")
     for words in (("ledger", "verify"), ("restore-check",), ("deploy", "status"), ("operator", "log")):

@@ -22,12 +22,14 @@ from corridor.domain.payment import CaptureMethod, Status
 from corridor.ledger import proof
 from corridor.runtime.crash import Crashed
 from corridor.storage import events, idempotency, payments
+from corridor.storage import merchants as merchants_of
 from corridor.storage.idempotency import Claim, Replay
 from corridor.storage.tables import event_positions, merchants, settlement_batches
 from tests.workflows.earlier import copy_of, copying, empty, on, rows
 from tests.workflows.killed import find_no_rate, kill_after
 from tests.workflows.world import World, now
 from workers.histories import reading
+from workers.restore import check as restore
 from workers.restore.check import Check
 from workers.restore.gaps import Findings, GapKind
 from workflows import names
@@ -317,6 +319,37 @@ async def test_places_in_the_feed_are_never_given_twice(here: World, tmp_path: P
     assert theirs.keys() == ours.keys(), "the same events, by the same ids"
     assert {event: theirs[event] for event in known} == known
     assert min(theirs[event] for event in theirs.keys() - known.keys()) > max(ours.values())
+
+
+async def test_places_are_not_given_twice_where_the_oldest_lost_payment_cannot_be_made_again(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events are counted although its refund's steps tell of an earlier one than its own: no place is to spare."""
+    monkeypatch.setattr(restore, "SPARE_PLACES", 0)
+    begun = now().isoformat()
+    await here.pay("pm_card_chargeDeclined")
+    await here.dispatch()
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    other = merchants_of.NewMerchant(id="mer_unknown", name="Made since", country="CN", settle_currency="CNY")
+    await here.database.write(merchants_of.create_merchant, other, now())
+    of_other = await here.pay(merchant_id=other.id)
+    await here.refund(of_other.id, 2_000)
+    await here.pay()
+    await here.settle()
+    await here.until(of_other.id, "settled")
+    await here.handle(of_other.id).result()
+    await here.dispatch()
+    ours = await here.database.read(places)
+    async with on(here, before) as edge:
+        known = await edge.database.read(places)
+        found = await check(here, edge, begun, is_repair=True)
+        assert GapKind.MERCHANT in [gap.kind for gap in found.left]
+        while await edge.database.write(events.assign_positions, 100):
+            continue
+        theirs = await edge.database.read(places)
+    made = theirs.keys() - known.keys()
+    assert made
+    assert min(theirs[event] for event in made) > max(ours.values())
 
 
 async def test_what_others_did_at_the_provider_is_listed_and_not_touched(here: World) -> None:

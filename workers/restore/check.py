@@ -179,14 +179,8 @@ class Check:
     def _and_undo(self, connection: Connection, family: Family, imports: Imports) -> None:
         before = look(connection, family.object_ids)
         gaps = self._make_again(connection, family, imports)
-        reached = {
-            stood.object_id: stood.sequence
-            for it in family.readings
-            for step in it.steps
-            for stood in getattr(step.result, "stands", ())
-        }
-        known = sum(before.sequence(object_id) for object_id in reached)
-        lost = max(sum(reached.values()) - known, look(connection, family.object_ids).events - before.events)
+        told = sum(max(0, number - before.sequence(it)) for it, number in family.reached.items())
+        lost = max(told, look(connection, family.object_ids).events - before.events)
         raise _Undo(gaps, lost if gaps else 0)
 
     def _make_again(self, connection: Connection, family: Family, imports: Imports) -> list[Gap]:
@@ -197,14 +191,15 @@ class Check:
         """Each payment in a transaction of its own, so that a repair cut off goes on where it was."""
         beyond = await self.database.read(events.last_position) + lost + SPARE_PLACES if lost else 0
         for family in behind:
-            await self.database.write(self._for_good, family, imports, beyond)
+            placed = await self.database.write(self._for_good, family, imports, beyond)
             findings.made_again.append(family.payment_id)
-            beyond = 0  # the first place is beyond all that were given; those that follow come after it
+            if placed:
+                beyond = 0  # that place is beyond all that were given; those that follow come after it
 
-    def _for_good(self, connection: Connection, family: Family, imports: Imports, beyond: int) -> None:
+    def _for_good(self, connection: Connection, family: Family, imports: Imports, beyond: int) -> int:
+        """Returns how many events were placed: none, where this payment lacked no event or none could be made."""
         self._make_again(connection, family, imports)
-        if beyond:
-            events.assign_positions(connection, PLACED_AT_ONCE, beyond)
+        return events.assign_positions(connection, PLACED_AT_ONCE, beyond) if beyond else 0
 
     async def _stop(self, behind: list[Family], imports: Imports, findings: Findings) -> AsyncIterator[str]:
         """End the workflows of what could not be repaired: their next step would meet rows older than they know.

@@ -51,6 +51,16 @@ class Family:
     def readings(self) -> list[Reading]:
         return [*self.payment, *(it for runs in self.refunds.values() for it in runs)]
 
+    @property
+    def reached(self) -> dict[str, int]:
+        """The number of each object's newest event that any step tells of; a refund's steps tell of the payment too."""
+        highest: dict[str, int] = {}
+        for it in self.readings:
+            for step in it.steps:
+                for stood in getattr(step.result, "stands", ()):
+                    highest[stood.object_id] = max(stood.sequence, highest.get(stood.object_id, 0))
+        return highest
+
 
 @dataclass(frozen=True)
 class Recorded:
