@@ -30,7 +30,7 @@ from workers.restore import deliveries
 from workers.restore.gaps import Findings, Gap, GapKind
 from workers.restore.imports import Imports
 from workers.restore.imports import catch_up as importing_again
-from workers.restore.picture import look
+from workers.restore.picture import Picture, look
 from workers.restore.repair import Family, repair
 from workflows import names
 
@@ -178,14 +178,16 @@ class Check:
 
     def _and_undo(self, connection: Connection, family: Family, imports: Imports) -> None:
         before = look(connection, family.object_ids)
-        gaps = self._make_again(connection, family, imports)
+        gaps, after = self._make_again(connection, family, imports, before)
         told = sum(max(0, number - before.sequence(it)) for it, number in family.reached.items())
-        lost = max(told, look(connection, family.object_ids).events - before.events)
+        lost = max(told, after.events - before.events)
         raise _Undo(gaps, lost if gaps else 0)
 
-    def _make_again(self, connection: Connection, family: Family, imports: Imports) -> list[Gap]:
+    def _make_again(
+        self, connection: Connection, family: Family, imports: Imports, before: Picture
+    ) -> tuple[list[Gap], Picture]:
         imports.stage_for(connection, family.payment_id)
-        return repair(connection, family, self.edge)
+        return repair(connection, family, self.edge, before)
 
     async def _repair(self, behind: list[Family], imports: Imports, lost: int, findings: Findings) -> None:
         """Each payment in a transaction of its own, so that a repair cut off goes on where it was."""
@@ -198,7 +200,7 @@ class Check:
 
     def _for_good(self, connection: Connection, family: Family, imports: Imports, beyond: int) -> int:
         """Returns how many events were placed: none, where this payment lacked no event or none could be made."""
-        self._make_again(connection, family, imports)
+        self._make_again(connection, family, imports, look(connection, family.object_ids))
         return events.assign_positions(connection, PLACED_AT_ONCE, beyond) if beyond else 0
 
     async def _stop(self, behind: list[Family], imports: Imports, findings: Findings) -> AsyncIterator[str]:

@@ -1,9 +1,24 @@
 """What the database knows of a payment and its refunds, in one picture; two pictures differ by gaps."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    String,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    union_all,
+)
 
 from corridor.domain.effect import EffectState
 from corridor.storage.ledger_tables import postings
@@ -29,29 +44,41 @@ class Picture:
 
 def look(connection: Connection, object_ids: Sequence[str]) -> Picture:
     """The first id is the payment's."""
-    payment_id, table = object_ids[0], effects.c
-    rows = {
-        row.id: (row.status, row.sequence)
-        for of in (payments, refunds)
-        for row in connection.execute(
-            select(of.c.id, of.c.status, of.c.sequence).where(of.c.id.in_(object_ids))
-        )
-    }
-    states = connection.execute(select(table.key, table.state).where(table.payment_id == payment_id)).all()
-    asked = connection.execute(
-        select(reviews.c.id, reviews.c.status).where(reviews.c.payment_id == payment_id)
-    ).all()
-    posted = select(postings.c.key).where(postings.c.object_id.in_(object_ids))
-    held = select(quotes.c.id).where(quotes.c.payment_id == payment_id)
-    told = select(func.count()).select_from(events).where(events.c.object_id.in_(object_ids))
+    of: dict[str, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(_LOOK, {"payment": object_ids[0], "objects": object_ids}):
+        of[row.kind].append(row)
     return Picture(
-        rows=rows,
-        effects={row.key: row.state for row in states},
-        reviews={row.id: row.status for row in asked},
-        postings=frozenset(connection.execute(posted).scalars()),
-        quotes=frozenset(connection.execute(held).scalars()),
-        events=connection.execute(told).scalar_one(),
+        rows={row.name: (row.state, row.number) for row in (*of["payment"], *of["refund"])},
+        effects={row.name: row.state for row in of["effect"]},
+        reviews={row.name: row.state for row in of["review"]},
+        postings=frozenset(row.name for row in of["posting"]),
+        quotes=frozenset(row.name for row in of["quote"]),
+        events=sum(row.number for row in of["events"]),
     )
+
+
+def _look() -> CompoundSelect[Any]:
+    """Everything at once: each payment of a restored database is looked at, and most lack nothing."""
+
+    def part(kind: str, name: Any, state: Any = "", number: Any = 0) -> Select[Any]:
+        columns: tuple[Any, ...] = (cast(state, String).label("state"), cast(number, Integer).label("number"))
+        return select(literal(kind).label("kind"), cast(name, String).label("name"), *columns)
+
+    objects: Any = bindparam("objects", expanding=True)
+    is_the_payment = bindparam("payment", type_=String)
+    payment, refund, effect, review = payments.c, refunds.c, effects.c, reviews.c
+    return union_all(
+        part("payment", payment.id, payment.status, payment.sequence).where(payment.id == is_the_payment),
+        part("refund", refund.id, refund.status, refund.sequence).where(refund.id.in_(objects)),
+        part("effect", effect.key, effect.state).where(effect.payment_id == is_the_payment),
+        part("review", review.id, review.status).where(review.payment_id == is_the_payment),
+        part("posting", postings.c.key).where(postings.c.object_id.in_(objects)),
+        part("quote", quotes.c.id).where(quotes.c.payment_id == is_the_payment),
+        part("events", "", number=func.count()).select_from(events).where(events.c.object_id.in_(objects)),
+    )
+
+
+_LOOK = _look()
 
 
 def differences(before: Picture, after: Picture) -> list[Gap]:

@@ -84,14 +84,17 @@ class Differs(Exception):
     """The step would leave other rows than it left then."""
 
 
-def repair(connection: Connection, family: Family, edge: Edge) -> list[Gap]:
-    """Take every recorded step the database does not know; returns the gaps there were. Undone by its caller's rollback."""
-    before = look(connection, family.object_ids)
+def repair(connection: Connection, family: Family, edge: Edge, before: Picture) -> tuple[list[Gap], Picture]:
+    """Take every recorded step the database does not know; returns the gaps there were and what it knows now.
+
+    `before` is what it knew. Undone by its caller's rollback.
+    """
     made = make_rows(connection, family.payment_id, family.payment, family.refunds)
     if any(not gap.is_provable and gap.kind is not GapKind.KEY_TAKEN for gap in made):
-        return made
+        return made, look(connection, family.object_ids)
     trouble = _retake(connection, family, edge, before)
-    return [*made, *differences(before, look(connection, family.object_ids)), *trouble]
+    after = look(connection, family.object_ids)
+    return [*made, *differences(before, after), *trouble], after
 
 
 def _retake(connection: Connection, family: Family, edge: Edge, before: Picture) -> list[Gap]:
