@@ -13,6 +13,8 @@ from corridor.storage import ledger_tables, tables
 from corridor.storage.database import Database
 from corridor.storage.migrate import upgrade_async
 from tests.workflows.world import World
+from workers.restore.check import Check
+from workers.restore.gaps import Findings
 
 COMPARED: dict[Table, tuple[str, ...]] = {
     tables.payments: (),
@@ -86,6 +88,12 @@ async def on(here: World, url: str) -> Any:
         yield replace(here.wired.edge, database=database)
     finally:
         await database.close()
+
+
+async def check(here: World, edge: Any, begun: str, *, is_repair: bool) -> Findings:
+    """The command's own run, on the workflows of this test alone."""
+    query = f'StartTime >= "{begun}"'
+    return await Check(edge, here.client, query=query).run(is_repair=is_repair)
 
 
 def rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:

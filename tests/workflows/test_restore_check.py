@@ -25,13 +25,12 @@ from corridor.storage import events, idempotency, payments
 from corridor.storage import merchants as merchants_of
 from corridor.storage.idempotency import Claim, Replay
 from corridor.storage.tables import event_positions, merchants, settlement_batches
-from tests.workflows.earlier import copy_of, copying, empty, on, rows
+from tests.workflows.earlier import check, copy_of, copying, empty, on, rows
 from tests.workflows.killed import find_no_rate, kill_after
 from tests.workflows.world import World, now
 from workers.histories import reading
 from workers.restore import check as restore
-from workers.restore.check import Check
-from workers.restore.gaps import Findings, GapKind
+from workers.restore.gaps import GapKind
 from workflows import names
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -148,12 +147,6 @@ SCENARIOS = (
     refunds_by_a_clock_that_is_behind,
     answers_again_when_it_has_been_refunded,
 )
-
-
-async def check(here: World, edge: Any, begun: str, *, is_repair: bool) -> Findings:
-    """The command's own run, on the workflows of this test alone."""
-    query = f'StartTime >= "{begun}"'
-    return await Check(edge, here.client, query=query).run(is_repair=is_repair)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: it.__name__)

@@ -116,11 +116,11 @@ async def test_a_repair_that_loses_its_database_says_what_stays(
     monkeypatch.setenv("DATABASE_URL", before)
     repaired, for_good = list[object](), Check._for_good
 
-    def once(self: Check, *arguments: Any) -> None:
+    def once(self: Check, *arguments: Any) -> Any:
         if repaired:
             raise DatabaseUnavailable("ConnectionResetError")
         repaired.append(arguments)
-        for_good(self, *arguments)
+        return for_good(self, *arguments)
 
     monkeypatch.setattr(Check, "_for_good", once)
     wanted = Wanted(is_repair=True, query=f'StartTime >= "{begun}"', is_forced=True)

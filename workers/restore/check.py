@@ -90,11 +90,13 @@ class Check:
         since = self.since or await self.database.read(newest_surely_known)
         imports = Imports()
         families = await self._read_families(since, findings, imports)
-        behind, lost = await self._compare(families, imports, findings)
+        behind, gaps, lost = await self._compare(families, imports)
         if is_repair:
-            await self._repair(behind, imports, lost, findings)
-            async for it in self._stop(behind, imports, findings):
+            differing = await self._repair(behind, imports, lost, findings)
+            async for it in self._stop(differing, imports):
                 findings.stopped.append(it)
+        else:
+            findings.gaps += gaps
         findings.gaps += await importing_again(self.database, imports, is_repair)
         delivered = self._runs(since, names.WEBHOOK_DELIVERY)
         findings.gaps += await deliveries.catch_up(self.database, delivered, is_repair)
@@ -161,20 +163,21 @@ class Check:
 
     # --- what the database lacks -----------------------------------------------------------------------------------
 
-    async def _compare(
-        self, families: list[Family], imports: Imports, findings: Findings
-    ) -> tuple[list[Family], int]:
-        """Repair each payment and roll it back; returns those with gaps and how many events were lost in all."""
-        behind, lost = [], 0
+    async def _compare(self, families: list[Family], imports: Imports) -> tuple[list[Family], list[Gap], int]:
+        """Repair each payment and roll it back; returns those with gaps, these, and how many events were lost in all.
+
+        Each is alone with the database as it is, so what one owes to another's repair is a gap of its own here.
+        """
+        behind, gaps, lost = list[Family](), list[Gap](), 0
         for family in families:
             try:
                 await self.database.write(self._and_undo, family, imports)
             except _Undo as undone:
-                findings.gaps += undone.gaps
+                gaps += undone.gaps
                 lost += undone.lost_events
                 if undone.gaps:
                     behind.append(family)
-        return behind, lost
+        return behind, gaps, lost
 
     def _and_undo(self, connection: Connection, family: Family, imports: Imports) -> None:
         before = look(connection, family.object_ids)
@@ -189,21 +192,38 @@ class Check:
         imports.stage_for(connection, family.payment_id)
         return repair(connection, family, self.edge, before)
 
-    async def _repair(self, behind: list[Family], imports: Imports, lost: int, findings: Findings) -> None:
-        """Each payment in a transaction of its own, so that a repair cut off goes on where it was."""
+    async def _repair(
+        self, behind: list[Family], imports: Imports, lost: int, findings: Findings
+    ) -> list[Family]:
+        """Each payment in a transaction of its own, so that a repair cut off goes on where it was.
+
+        Payments share their merchant's balance, and a refund may have taken what another brought in. So those that
+        differ are taken again as long as any payment gets further; returns those that differ at last.
+        """
         beyond = await self.database.read(events.last_position) + lost + SPARE_PLACES if lost else 0
-        for family in behind:
-            placed = await self.database.write(self._for_good, family, imports, beyond)
-            findings.made_again.append(family.payment_id)
-            if placed:
-                beyond = 0  # that place is beyond all that were given; those that follow come after it
+        differing, is_further = list[tuple[Family, Gap]](), True
+        while behind and is_further:
+            differing, is_further = [], False
+            for family in behind:
+                gaps, placed = await self.database.write(self._for_good, family, imports, beyond)
+                if placed:
+                    beyond = 0  # that place is beyond all that were given; those that follow come after it
+                made = [gap for gap in gaps if gap.kind is not GapKind.DIVERGED]
+                is_further |= findings.note(family.payment_id, made)
+                differing += [(family, gap) for gap in gaps if gap not in made]
+            behind = [family for family, _ in differing]
+        findings.gaps += [gap for _, gap in differing]
+        return behind
 
-    def _for_good(self, connection: Connection, family: Family, imports: Imports, beyond: int) -> int:
-        """Returns how many events were placed: none, where this payment lacked no event or none could be made."""
-        self._make_again(connection, family, imports, look(connection, family.object_ids))
-        return events.assign_positions(connection, PLACED_AT_ONCE, beyond) if beyond else 0
+    def _for_good(
+        self, connection: Connection, family: Family, imports: Imports, beyond: int
+    ) -> tuple[list[Gap], int]:
+        """Returns the gaps there were and how many events were placed: none, where none was or could be made."""
+        before = look(connection, family.object_ids)
+        gaps, _ = self._make_again(connection, family, imports, before)
+        return gaps, events.assign_positions(connection, PLACED_AT_ONCE, beyond) if beyond else 0
 
-    async def _stop(self, behind: list[Family], imports: Imports, findings: Findings) -> AsyncIterator[str]:
+    async def _stop(self, differing: list[Family], imports: Imports) -> AsyncIterator[str]:
         """End the workflows of what could not be repaired: their next step would meet rows older than they know.
 
         An import that is stopped is begun anew by its schedule.
@@ -211,9 +231,8 @@ class Check:
         for it in imports.blind:
             if await self._terminate(it):
                 yield it.workflow_id
-        differing = {gap.object_id for gap in findings.gaps if gap.kind is GapKind.DIVERGED}
-        for family in behind:
-            for it in family.readings if family.payment_id in differing else ():
+        for family in differing:
+            for it in family.readings:
                 if not it.is_closed and await self._terminate(it):
                     yield it.workflow_id
 

@@ -63,6 +63,14 @@ class Findings:
     made_again: list[str] = field(default_factory=list)
     """Payments whose repair is committed, whatever becomes of the run after it."""
 
+    def note(self, payment_id: str, gaps: list[Gap]) -> bool:
+        """Gaps of one payment whose repair is committed; True when something was made again."""
+        self.gaps += gaps
+        is_made = any(gap.is_provable for gap in gaps)
+        if is_made and payment_id not in self.made_again:
+            self.made_again.append(payment_id)
+        return is_made
+
     @property
     def provable(self) -> list[Gap]:
         return [gap for gap in self.gaps if gap.is_provable]

@@ -29,7 +29,7 @@ from workers.restore.rows_again import make_rows
 from workflows.messages import ReviewCommand, SettlementFact
 
 DIVERGED = (
-    "if its workflow still ran it was stopped; compare `corridor timeline` with the provider's dashboard before"
+    "a repair stops its workflow if that still runs; compare `corridor timeline` with the provider's dashboard before"
     " `corridor resume`: that looks up what the database knows and may send anew what it does not, and leaves a payment"
     " whose workflow has ended to you"
 )

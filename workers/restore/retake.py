@@ -39,7 +39,7 @@ from activities.refund_steps import RefundSteps
 from activities.review_steps import ReviewSteps
 from activities.settle_step import SettleStep
 from corridor.domain.effect import EffectState, Operation
-from corridor.domain.failure import broken
+from corridor.domain.failure import Refusal, Refused, broken
 from corridor.domain.outcome import Outcome
 from corridor.domain.payment import RefundStatus, StatusReason
 from corridor.domain.quote import Quote
@@ -52,6 +52,9 @@ from workflows.messages import ReviewCommand, SettlementFact
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_OF_OTHERS = "it took what other payments of the merchant brought in; a repair takes it again after them"
 
 
 class NotTold(Exception):
@@ -240,8 +243,25 @@ class Retake:
         # By a clock that was behind, the effect is declared later than the money was reserved.
         declared_at = told.plan.declared_at if told.plan is not None else stood_of(told.stands, object_id).at
         at = told.posted_at[0] if told.posted_at else declared_at
+        if told.refused is not None and self._refuse(object_id, told.refused, at):
+            return
         wanted = RefundIn(refund_id=object_id, payment_id=self._payment_id)
-        done(RefundSteps(self._at(at)).reserve(wanted))
+        reserved: RefundReserved = done(RefundSteps(self._at(at)).reserve(wanted))
+        if told.plan is not None and reserved.refused == Refusal.INSUFFICIENT_AVAILABLE:
+            raise Refused(Refusal.INSUFFICIENT_AVAILABLE, _OF_OTHERS)
+
+    def _refuse(self, refund_id: str, code: str, at: datetime) -> bool:
+        """Refuse again what was refused; the balance of that moment is not to be had, others may be repaired already.
+
+        False when it is no longer as it was accepted.
+        """
+        payments.lock(self._connection, self._payment_id)
+        refund = refunds.lock(self._connection, refund_id)
+        if refund.status != RefundStatus.PROCESSING or refund.reserved_from is not None:
+            return False
+        refunds.mark_started(self._connection, refund_id, at)
+        refunds.refuse(self._connection, refund, code, at)
+        return True
 
     def _released(self, object_id: str, step: StepTaken, _cause: Any) -> None:
         told: RefundReleased = step.result
