@@ -48,12 +48,18 @@ class Copies:
 
 def copy_of(url: str, path: Path) -> str:
     """A consistent copy of a SQLite database that others write to."""
+    copy = f"sqlite:///{path}"
+    put_back(url, copy)
+    return copy
+
+
+def put_back(url: str, onto: str) -> None:
+    """Make one SQLite database what the other is; both may be in use."""
     with (
         contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as source,
-        contextlib.closing(sqlite3.connect(path)) as target,
+        contextlib.closing(sqlite3.connect(onto.removeprefix("sqlite:///"))) as target,
     ):
         source.backup(target)
-    return f"sqlite:///{path}"
 
 
 async def empty(path: Path) -> str:

@@ -31,7 +31,7 @@ from workers.restore.gaps import Findings, Gap, GapKind
 from workers.restore.imports import Imports
 from workers.restore.imports import catch_up as importing_again
 from workers.restore.picture import Picture, look
-from workers.restore.repair import Family, repair
+from workers.restore.repair import Family, Repaired, repair
 from workflows import names
 
 STANDS_STILL = 4
@@ -92,8 +92,8 @@ class Check:
         families = await self._read_families(since, findings, imports)
         behind, gaps, lost = await self._compare(families, imports)
         if is_repair:
-            differing = await self._repair(behind, imports, lost, findings)
-            async for it in self._stop(differing, imports):
+            ahead = await self._repair(behind, imports, lost, findings)
+            async for it in self._stop([*imports.blind, *ahead]):
                 findings.stopped.append(it)
         else:
             findings.gaps += gaps
@@ -181,60 +181,57 @@ class Check:
 
     def _and_undo(self, connection: Connection, family: Family, imports: Imports) -> None:
         before = look(connection, family.object_ids)
-        gaps, after = self._make_again(connection, family, imports, before)
+        repaired = self._make_again(connection, family, imports, before)
         told = sum(max(0, number - before.sequence(it)) for it, number in family.reached.items())
-        lost = max(told, after.events - before.events)
-        raise _Undo(gaps, lost if gaps else 0)
+        lost = max(told, repaired.after.events - before.events)
+        raise _Undo(repaired.gaps, lost if repaired.gaps else 0)
 
     def _make_again(
         self, connection: Connection, family: Family, imports: Imports, before: Picture
-    ) -> tuple[list[Gap], Picture]:
+    ) -> Repaired:
         imports.stage_for(connection, family.payment_id)
         return repair(connection, family, self.edge, before)
 
     async def _repair(
         self, behind: list[Family], imports: Imports, lost: int, findings: Findings
-    ) -> list[Family]:
+    ) -> list[Reading]:
         """Each payment in a transaction of its own, so that a repair cut off goes on where it was.
 
         Payments share their merchant's balance, and a refund may have taken what another brought in. So those that
-        differ are taken again as long as any payment gets further; returns those that differ at last.
+        differ are taken again as long as any payment gets further. Returns the runs that are ahead at last.
         """
         beyond = await self.database.read(events.last_position) + lost + SPARE_PLACES if lost else 0
-        differing, is_further = list[tuple[Family, Gap]](), True
+        differing, is_further = list[tuple[Family, Repaired]](), True
         while behind and is_further:
             differing, is_further = [], False
             for family in behind:
-                gaps, placed = await self.database.write(self._for_good, family, imports, beyond)
+                repaired, placed = await self.database.write(self._for_good, family, imports, beyond)
                 if placed:
                     beyond = 0  # that place is beyond all that were given; those that follow come after it
-                made = [gap for gap in gaps if gap.kind is not GapKind.DIVERGED]
+                made = [gap for gap in repaired.gaps if gap.kind is not GapKind.DIVERGED]
                 is_further |= findings.note(family.payment_id, made)
-                differing += [(family, gap) for gap in gaps if gap not in made]
+                if len(made) < len(repaired.gaps):
+                    differing.append((family, repaired))
             behind = [family for family, _ in differing]
-        findings.gaps += [gap for _, gap in differing]
-        return behind
+        for _, last in differing:
+            findings.gaps += [gap for gap in last.gaps if gap.kind is GapKind.DIVERGED]
+        return [it for _, last in differing for it in last.ahead]
 
     def _for_good(
         self, connection: Connection, family: Family, imports: Imports, beyond: int
-    ) -> tuple[list[Gap], int]:
-        """Returns the gaps there were and how many events were placed: none, where none was or could be made."""
-        before = look(connection, family.object_ids)
-        gaps, _ = self._make_again(connection, family, imports, before)
-        return gaps, events.assign_positions(connection, PLACED_AT_ONCE, beyond) if beyond else 0
+    ) -> tuple[Repaired, int]:
+        """Returns with it how many events were placed: none, where none was lost or none could be made."""
+        repaired = self._make_again(connection, family, imports, look(connection, family.object_ids))
+        return repaired, events.assign_positions(connection, PLACED_AT_ONCE, beyond) if beyond else 0
 
-    async def _stop(self, differing: list[Family], imports: Imports) -> AsyncIterator[str]:
+    async def _stop(self, ahead: list[Reading]) -> AsyncIterator[str]:
         """End the workflows of what could not be repaired: their next step would meet rows older than they know.
 
         An import that is stopped is begun anew by its schedule.
         """
-        for it in imports.blind:
-            if await self._terminate(it):
+        for it in ahead:
+            if not it.is_closed and await self._terminate(it):
                 yield it.workflow_id
-        for family in differing:
-            for it in family.readings:
-                if not it.is_closed and await self._terminate(it):
-                    yield it.workflow_id
 
     async def _terminate(self, it: Reading) -> bool:
         handle = self.client.get_workflow_handle(it.workflow_id, run_id=it.run_id)

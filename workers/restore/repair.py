@@ -21,6 +21,7 @@ from activities.edge import Edge
 from corridor.domain.failure import InvariantBroken, Refused
 from corridor.domain.payment import RefundStatus
 from corridor.ledger import store
+from corridor.storage import payments
 from workers.histories.reading import Reading, StepTaken
 from workers.restore.gaps import Gap, GapKind
 from workers.restore.picture import Picture, differences, look
@@ -48,8 +49,13 @@ class Family:
         return [self.payment_id, *self.refunds]
 
     @property
+    def runs(self) -> dict[str, list[Reading]]:
+        """Of each object, the payment first."""
+        return {self.payment_id: self.payment, **self.refunds}
+
+    @property
     def readings(self) -> list[Reading]:
-        return [*self.payment, *(it for runs in self.refunds.values() for it in runs)]
+        return [it for runs in self.runs.values() for it in runs]
 
     @property
     def reached(self) -> dict[str, int]:
@@ -63,10 +69,20 @@ class Family:
 
 
 @dataclass(frozen=True)
+class Repaired:
+    """What came of one payment: the gaps there were, what the database knows now, and which runs are ahead of it."""
+
+    gaps: list[Gap]
+    after: Picture
+    ahead: list[Reading] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Recorded:
-    """A completed step of one object and the command or fact that led to it."""
+    """A completed step of one object, in which of its runs, and the command or fact that led to it."""
 
     object_id: str
+    run: int
     step: StepTaken
     cause: ReviewCommand | SettlementFact | None
 
@@ -84,24 +100,24 @@ class Differs(Exception):
     """The step would leave other rows than it left then."""
 
 
-def repair(connection: Connection, family: Family, edge: Edge, before: Picture) -> tuple[list[Gap], Picture]:
-    """Take every recorded step the database does not know; returns the gaps there were and what it knows now.
-
-    `before` is what it knew. Undone by its caller's rollback.
-    """
+def repair(connection: Connection, family: Family, edge: Edge, before: Picture) -> Repaired:
+    """Take every recorded step the database does not know. `before` is what it knew; undone by its caller's rollback."""
     made = make_rows(connection, family.payment_id, family.payment, family.refunds)
     if any(not gap.is_provable and gap.kind is not GapKind.KEY_TAKEN for gap in made):
-        return made, look(connection, family.object_ids)
-    trouble = _retake(connection, family, edge, before)
+        return Repaired(made, look(connection, family.object_ids))
+    trouble, ahead = _retake(connection, family, edge, before)
     after = look(connection, family.object_ids)
-    return [*made, *differences(before, after), *trouble], after
+    return Repaired([*made, *differences(before, after), *trouble], after, ahead)
 
 
-def _retake(connection: Connection, family: Family, edge: Edge, before: Picture) -> list[Gap]:
+def _retake(
+    connection: Connection, family: Family, edge: Edge, before: Picture
+) -> tuple[list[Gap], list[Reading]]:
+    """Returns what could not be taken, and the runs it was taken in, with those that went on from there."""
     retake = Retake(connection, edge, family.payment_id)
     queues = [
         [it for it in recorded(runs, object_id) if not _is_past(it, before)]
-        for object_id, runs in ((family.payment_id, family.payment), *family.refunds.items())
+        for object_id, runs in family.runs.items()
     ]
     while heads := sorted((queue for queue in queues if queue), key=lambda queue: queue[0].moment):
         refusals = []
@@ -112,8 +128,28 @@ def _retake(connection: Connection, family: Family, edge: Edge, before: Picture)
                 break
             refusals.append(f"{queue[0].step.name} of {queue[0].object_id}: {refusal}")
         else:
-            return [Gap(GapKind.DIVERGED, family.payment_id, refusals[0], DIVERGED)]
-    return []
+            if any(_go_on_resumed(connection, family, queue) for queue in heads):
+                continue
+            ahead = [it for queue in heads for it in family.runs[queue[0].object_id][queue[0].run :]]
+            return [Gap(GapKind.DIVERGED, family.payment_id, refusals[0], DIVERGED)], ahead
+    return [], []
+
+
+def _go_on_resumed(connection: Connection, family: Family, queue: list[Recorded]) -> bool:
+    """Leave out what an object's runs did before one of them was resumed from a database that did not know it either.
+
+    False where none was, or from a newer database: that one knew more than is here.
+    """
+    runs = family.runs[queue[0].object_id]
+    for number in range(queue[0].run + 1, len(runs)):
+        resume = runs[number].start.resume
+        if not resume:
+            continue
+        # A refund is resumed by its id alone: its first step asks the database where it stands.
+        if resume is True or payments.load(connection, family.payment_id).sequence >= resume.sequence:
+            queue[:] = [it for it in queue if it.run >= number]
+            return True
+    return False
 
 
 def _is_past(it: Recorded, before: Picture) -> bool:
@@ -124,7 +160,7 @@ def _is_past(it: Recorded, before: Picture) -> bool:
 
 def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
     """The completed steps of an object's runs in order, each with its cause."""
-    for reading in runs:
+    for run, reading in enumerate(runs):
         commands = reading.decisions
         facts = {
             signal.argument.line_id: signal.argument
@@ -139,7 +175,7 @@ def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
                 cause = commands.pop(0)
             elif step.name == contracts.SETTLE.name:
                 cause = facts.get(step.result.line_id or "")
-            yield Recorded(object_id, step, cause)
+            yield Recorded(object_id, run, step, cause)
 
 
 def _try(connection: Connection, retake: Retake, it: Recorded, payment_id: str) -> str | None:
