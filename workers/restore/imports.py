@@ -5,8 +5,10 @@ itself again, and a closing counts only if it books exactly what it booked then.
 the next import reads it from the provider, and staging a row twice changes nothing.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from sqlalchemy import Connection, select
 
@@ -64,11 +66,19 @@ class Imports:
         self.closings.sort(key=lambda step: step.at)
 
     def stage_for(self, connection: Connection, payment_id: str) -> None:
-        """The rows about one payment, which its own settlement step needs."""
+        """The rows about one payment, which its own settlement step needs. Called when every import was added."""
+        for page, line in self._by_payment.get(payment_id, ()):
+            _stage(connection, page, [line], [])
+
+    @cached_property
+    def _by_payment(self) -> dict[str, list[tuple[Page, SettlementLine]]]:
+        """Gone through once: there may be as many pages as payments."""
+        found: dict[str, list[tuple[Page, SettlementLine]]] = defaultdict(list)
         for page in self.pages:
-            lines = [line for line in page.lines if line.payment_id == payment_id]
-            if lines:
-                _stage(connection, page, lines, [])
+            for line in page.lines:
+                if line.payment_id is not None:
+                    found[line.payment_id].append((page, line))
+        return found
 
 
 class _Other(Exception):
@@ -107,11 +117,9 @@ def _is_known(connection: Connection, provider: str, batch_id: str) -> bool:
 
 def _missing_rows(connection: Connection, page: Page) -> int:
     table = settlement_lines.c
-    query = select(table.line_id).where(
-        table.provider == page.provider, table.batch_id == page.batch.batch_id
-    )
-    known = set(connection.execute(query).scalars())
-    return len({it.line_id for it in page.lines} - known | {it.line_id for it in page.bad_rows} - known)
+    told = {line.line_id for line in page.lines} | {row.line_id for row in page.bad_rows}
+    query = select(table.line_id).where(table.provider == page.provider, table.line_id.in_(told))
+    return len(told - set(connection.execute(query).scalars()))
 
 
 async def _closed(database: Database, step: StepTaken, is_repair: bool) -> list[Gap]:
