@@ -1,4 +1,4 @@
-"""Settlement imports made again after a restore: no row is looked at twice."""
+"""Settlement imports made again after a restore: in the order in which they were done, each row looked at once."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -7,21 +7,33 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import pytest_asyncio
+from sqlalchemy import Connection, select
 
+from activities import settlement_steps
 from activities.contracts import (
+    CLOSE_BATCH,
     FIND_BATCHES,
     IMPORT_PAGE,
     Batches,
     BatchesIn,
+    BatchIn,
     ImportedPage,
     ImportPageIn,
     Step,
 )
 from benchmarks.scale import plans
+from corridor.domain.accepted import NewPayment
+from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.settlement import SettlementBatch, SettlementLine
+from corridor.storage import merchants, payments, settlement
 from corridor.storage.database import Database
+from corridor.storage.ledger_tables import postings
+from corridor.storage.merchants import NewMerchant
+from corridor.storage.tables import settlement_batches, settlement_lines
+from tests.workflows.earlier import copy_of
 from workers.histories.reading import Reading, StepTaken
 from workers.restore.imports import Imports, catch_up
 from workflows import names
@@ -30,6 +42,11 @@ from workflows.messages import SettlementStart
 BEGUN = datetime(2026, 11, 1, tzinfo=UTC)
 NOTHING = Money(0, "EUR")
 FEE = Money(-100, "EUR")
+MERCHANT = NewMerchant(id="mer_1", name="Lantern & Loom", country="CN", settle_currency="CNY")
+PAYMENT = NewPayment(
+    id=new_id(Prefix.PAYMENT, BEGUN), merchant_id="mer_1", amount=Money(10_000, "EUR"), settle_currency="CNY",
+    source_country="DE", destination_country="CN", payment_token="pm_card_visa", instrument="one",
+)  # fmt: skip
 
 
 @pytest_asyncio.fixture
@@ -45,6 +62,11 @@ def fee(number: int) -> SettlementLine:
         effect_key=None, payment_id=None, gross=FEE, fee=NOTHING, net=FEE, converted_from=None, rate=None,
         available_at=BEGUN, created_at=BEGUN,
     )  # fmt: skip
+
+
+def charge(number: int) -> SettlementLine:
+    """Of a payment whose own workflow books it: the import books nothing."""
+    return fee(number).model_copy(update={"kind": "charge", "payment_id": PAYMENT.id})
 
 
 def batch_of(count: int) -> SettlementBatch:
@@ -78,6 +100,54 @@ def found(batch: SettlementBatch, minutes: int) -> StepTaken:
 def page(lines: tuple[SettlementLine, ...], staged_at: datetime, minutes: int) -> StepTaken:
     result = ImportedPage(line_count=len(lines), bad_row_count=0, lines=lines, staged_at=staged_at)
     return taken(IMPORT_PAGE, minutes, ImportPageIn(provider="stripe", batch_id="po_1"), result)
+
+
+THE_BATCH = BatchIn(provider="stripe", batch_id="po_1")
+
+
+def _import(connection: Connection, lines: tuple[SettlementLine, ...], minutes: int) -> list[StepTaken]:
+    """What an import of the report does, as its history tells it; a row that was there before stays as it was."""
+    batch = batch_of(2)
+    settlement.know_batch(connection, "stripe", batch)
+    settlement.stage(connection, "stripe", lines, [], "po_1", at(minutes + 1))
+    staged_at = settlement.line(connection, "stripe", lines[0].line_id).created_at
+    closed = settlement_steps.close(connection, THE_BATCH, [], at(minutes + 2))
+    return [
+        found(batch, minutes),
+        page(lines, staged_at, minutes + 1),
+        taken(CLOSE_BATCH, minutes + 2, THE_BATCH, closed),
+    ]
+
+
+def _booked(connection: Connection) -> list[Any]:
+    batches = connection.execute(select(settlement_batches)).all()
+    lines = select(settlement_lines.c.line_id, settlement_lines.c.state).order_by(settlement_lines.c.line_id)
+    posted = select(postings.c.key, postings.c.posted_at).order_by(postings.c.key)
+    return [batches, connection.execute(lines).all(), connection.execute(posted).all()]
+
+
+@pytest.mark.parametrize("more", [fee(2), charge(2)], ids=["a fee", "a charge"])
+async def test_a_report_that_was_complete_only_later_is_closed_again_as_it_was_then(
+    database: Database, sqlite_database: str, tmp_path: Path, more: SettlementLine
+) -> None:
+    """Its first closing did not add up and booked what was there; the same page told of more when it was read again."""
+    await database.write(merchants.create_merchant, MERCHANT, BEGUN)
+    await database.write(payments.accept, PAYMENT, BEGUN)
+    copies = [copy_of(sqlite_database, tmp_path / "before.db")]
+    first = await database.write(_import, (fee(1),), 0)
+    copies.append(copy_of(sqlite_database, tmp_path / "between.db"))
+    second = await database.write(_import, (fee(1), more), 60)
+    for url in copies:
+        restored = Database(url)
+        imports = Imports()
+        for steps in (second, first):  # the server lists the newest first
+            imports.add(an_import(*steps))
+        repaired = await catch_up(restored, imports, is_repair=True)
+        assert repaired
+        assert [str(gap) for gap in repaired if not gap.is_provable] == []
+        assert await restored.read(_booked) == await database.read(_booked)
+        assert await catch_up(restored, imports, is_repair=False) == []
+        await restored.close()
 
 
 async def test_the_rows_of_a_payment_are_found_without_going_through_every_page(database: Database) -> None:

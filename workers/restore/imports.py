@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -36,6 +37,9 @@ class Page:
     lines: tuple[SettlementLine, ...]
     bad_rows: tuple[BadRow, ...]
     staged_at: datetime
+    """As the rows tell it. Of a page that was read again with more rows, that is when it was read first."""
+    at: datetime
+    """When its import was told, by the server's clock: what orders pages and closings of all imports."""
 
 
 @dataclass
@@ -59,14 +63,16 @@ class Imports:
         for step in reading.of(IMPORT_PAGE):
             batch, told = self.batches.get((step.given.provider, step.given.batch_id)), step.result
             if batch is not None and told.staged_at is not None:
-                page = Page(step.given.provider, batch, told.lines, told.bad_rows, told.staged_at)
+                page = Page(step.given.provider, batch, told.lines, told.bad_rows, told.staged_at, step.at)
                 self.pages.append(page)
         self.closings += reading.of(CLOSE_BATCH)
-        self.pages.sort(key=lambda page: page.staged_at)
-        self.closings.sort(key=lambda step: step.at)
+
+    def in_order(self) -> list[Page | StepTaken]:
+        """Pages and closings as they were done: a closing knew only the pages before it."""
+        return sorted([*self.pages, *self.closings], key=lambda it: it.at)
 
     def stage_for(self, connection: Connection, payment_id: str) -> None:
-        """The rows about one payment, which its own settlement step needs. Called when every import was added."""
+        """The charges of one payment, which its own settlement step needs. Called when every import was added."""
         for page, line in self._by_payment.get(payment_id, ()):
             _stage(connection, page, [line], [])
 
@@ -74,9 +80,9 @@ class Imports:
     def _by_payment(self) -> dict[str, list[tuple[Page, SettlementLine]]]:
         """Gone through once: there may be as many pages as payments."""
         found: dict[str, list[tuple[Page, SettlementLine]]] = defaultdict(list)
-        for page in self.pages:
+        for page in sorted(self.pages, key=lambda it: it.at):
             for line in page.lines:
-                if line.payment_id is not None:
+                if line.payment_id is not None and line.kind == "charge":
                     found[line.payment_id].append((page, line))
         return found
 
@@ -93,15 +99,19 @@ async def catch_up(database: Database, imports: Imports, is_repair: bool) -> lis
             gaps.append(Gap(GapKind.BATCH, batch_id, f"{batch.total}, whose import had begun"))
             if is_repair:
                 await database.write(settlement.know_batch, provider, batch)
-    for page in imports.pages:
-        missing = await database.read(_missing_rows, page)
-        if missing:
-            gaps.append(Gap(GapKind.ROWS, page.batch.batch_id, f"{missing} rows"))
-            if is_repair:
-                await database.write(_stage, page, list(page.lines), list(page.bad_rows))
-    for step in imports.closings:
-        gaps += await _closed(database, step, is_repair)
+    for it in imports.in_order():
+        if isinstance(it, Page):
+            gaps += await _staged(database, it, is_repair)
+        else:
+            gaps += await _closed(database, it, is_repair)
     return gaps
+
+
+async def _staged(database: Database, page: Page, is_repair: bool) -> list[Gap]:
+    missing = await database.read(_missing_rows, page)
+    if missing and is_repair:
+        await database.write(_stage, page, list(page.lines), list(page.bad_rows))
+    return [Gap(GapKind.ROWS, page.batch.batch_id, f"{missing} rows")] if missing else []
 
 
 def _stage(connection: Connection, page: Page, lines: list[SettlementLine], bad: list[BadRow]) -> None:
@@ -137,12 +147,20 @@ def _missing_postings(connection: Connection, batch: BatchIn, closed: BatchClose
     keys = [posting.key for posting in closed.postings]
     known = set(connection.execute(select(postings.c.key).where(postings.c.key.in_(keys))).scalars())
     absent = [key for key in keys if key not in known]
-    state = connection.execute(
-        select(settlement_batches.c.state).where(
-            settlement_batches.c.provider == batch.provider, settlement_batches.c.batch_id == batch.batch_id
+    table = settlement_batches.c
+    row = connection.execute(
+        select(table.state, table.imported_at).where(
+            table.provider == batch.provider, table.batch_id == batch.batch_id
         )
-    ).scalar_one_or_none()
-    return absent or ([batch.batch_id] if state in (None, "importing") else [])
+    ).one_or_none()
+    return absent or ([] if row is not None and _is_closed(row, closed) else [batch.batch_id])
+
+
+def _is_closed(batch: Any, closed: BatchClosed) -> bool:
+    """A closing that did not add up may be known, and not yet the later one that did and had nothing more to book."""
+    if closed.balanced and closed.closed_at is not None and batch.state == "unbalanced":
+        return bool(batch.imported_at >= closed.closed_at)
+    return bool(batch.state != "importing")
 
 
 def _close(connection: Connection, batch: BatchIn, then: BatchClosed) -> None:
