@@ -352,3 +352,28 @@ async def test_a_step_of_a_newer_build_is_named_too(
     (problem,) = rebuilt.unread.values()
     assert problem.startswith(f"payment-{payment.id}: ")
     assert EXECUTE.name in problem
+
+
+async def test_an_update_that_a_reset_brought_along_is_read_as_what_it_is(
+    here: World, tmp_path: Path
+) -> None:
+    """In the new run it was admitted before it was accepted, and only the first of the two events has its request."""
+    began = now()
+    payment = await here.pay()
+    refund = await here.refund(payment.id, 1_000)
+    await here.reset_refund(refund.id)
+    async with asyncio.timeout(20):
+        while not await _is_answered(here.refund_handle(refund.id)):
+            await asyncio.sleep(0.1)
+    told = await told_since(here, tmp_path, began)
+    assert told.rebuilt.unread == {}
+    assert (await told.compared()).holds
+
+
+async def _is_answered(handle: Any) -> bool:
+    """The run is the newest, so the answer in it is the one after the reset."""
+    events = (await handle.fetch_history()).events
+    brought = any(it.HasField("workflow_execution_update_admitted_event_attributes") for it in events)
+    return brought and any(
+        it.HasField("workflow_execution_update_completed_event_attributes") for it in events
+    )

@@ -171,15 +171,22 @@ class World:
 
     async def reset(self, payment_id: str) -> None:
         """Take the payment's workflow back to before its last step, as an operator does."""
-        described = await self.handle(payment_id).describe()
-        history = await self.handle(payment_id).fetch_history()
+        await self._reset(self.handle(payment_id), -1)
+
+    async def reset_refund(self, refund_id: str) -> None:
+        """Take the refund's workflow back to its beginning."""
+        await self._reset(self.refund_handle(refund_id), 0)
+
+    async def _reset(self, handle: Any, task: int) -> None:
+        described = await handle.describe()
+        history = await handle.fetch_history()
         tasks = [it for it in history.events if it.HasField("workflow_task_completed_event_attributes")]
         await self.client.workflow_service.reset_workflow_execution(
             ResetWorkflowExecutionRequest(
                 namespace=self.client.namespace,
                 workflow_execution=WorkflowExecution(workflow_id=described.id, run_id=described.run_id),
                 reason="a test",
-                workflow_task_finish_event_id=tasks[-1].event_id,
+                workflow_task_finish_event_id=tasks[task].event_id,
                 request_id=new_id(Prefix.REQUEST, now()),
             )
         )

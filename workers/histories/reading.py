@@ -172,6 +172,11 @@ async def read(history: WorkflowHistory, converter: DataConverter, run_id: str |
         raise Sealed(f"{history.workflow_id} is sealed with a key that is not at hand: {error}") from error
 
 
+def requested(accepted: Any, admitted: Mapping[str, Any]) -> Any:
+    """The request of an update that was accepted. One that a reset brought along was admitted, and is there alone."""
+    return admitted.get(accepted.protocol_instance_id, accepted.accepted_request)
+
+
 @dataclass
 class _Reader:
     """Goes through the events once; what was asked and what came of it are paired by event id."""
@@ -183,6 +188,7 @@ class _Reader:
     steps: dict[int, StepTaken] = field(default_factory=dict)
     signals: list[SignalSeen] = field(default_factory=list)
     updates: dict[int, UpdateSeen] = field(default_factory=dict)
+    admitted: dict[str, Any] = field(default_factory=dict)
     ending: str = "running"
     answer: Value = None
     unread: list[str] = field(default_factory=list)
@@ -234,8 +240,10 @@ class _Reader:
             told = SIGNALS.get(attributes.signal_name)
             argument = await self._value(event, attributes.input.payloads, told)
             self.signals.append(SignalSeen(event.event_id, attributes.signal_name, _at(event), argument))
+        elif kind == "workflow_execution_update_admitted":
+            self.admitted[attributes.request.meta.update_id] = attributes.request
         elif kind == "workflow_execution_update_accepted":
-            await self._accepted(event, attributes.accepted_request)
+            await self._accepted(event, requested(attributes, self.admitted))
         elif kind == "workflow_execution_update_completed":
             await self._answered(event, attributes, workflow_type)
 

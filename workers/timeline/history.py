@@ -20,6 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.contracts import RECORD
 from corridor.domain.ids import Prefix, is_id
 from corridor.storage.records import Json
+from workers.histories.reading import requested
 from workers.timeline.story import Happening, Kind, Place
 from workflows import names
 
@@ -91,6 +92,7 @@ class _Reader:
     scheduled: dict[int, HistoryEvent] = field(default_factory=dict)
     started: dict[int, HistoryEvent] = field(default_factory=dict)
     updates: dict[int, str] = field(default_factory=dict)
+    admitted: Json = field(default_factory=dict)
 
     async def read(self, history: WorkflowHistory, copied: Set[_Event]) -> AsyncIterator[Happening]:
         """A run made by a reset begins with a copy of the one before; what was told of that is not told again."""
@@ -112,6 +114,9 @@ class _Reader:
                 return await self._step(event)
             case "marker_recorded":
                 return await self._marker(event)
+            case "workflow_execution_update_admitted":
+                request = event.workflow_execution_update_admitted_event_attributes.request
+                self.admitted[request.meta.update_id] = request
             case "workflow_execution_update_completed":
                 return await self._answered(event)
         return await self._wake(event, kind.removesuffix("_event_attributes"), run_id)
@@ -127,8 +132,9 @@ class _Reader:
                 facts = await self._facts(attributes.input)
                 text = f"signal {attributes.signal_name}{_in_words(facts)}"
             case "workflow_execution_update_accepted":
-                name = self.updates[event.event_id] = attributes.accepted_request.input.name
-                facts = await self._facts(attributes.accepted_request.input.args)
+                request = requested(attributes, self.admitted)
+                name = self.updates[event.event_id] = request.input.name
+                facts = await self._facts(request.input.args)
                 text = f"update {name}{_in_words(facts)}"
             case "workflow_execution_cancel_requested":
                 text = "a cancel of the workflow"
