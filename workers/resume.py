@@ -20,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities import plans
 from activities.contracts import EffectPlan
-from corridor.domain.effect import EffectState, Operation, effect_number
+from corridor.domain.effect import COLLECTING, EffectState, Operation, effect_number
 from corridor.domain.payment import RefundStatus, Status, StatusReason
 from corridor.providers.registry import Registry
 from corridor.runtime.patience import while_away
@@ -42,7 +42,6 @@ WAITED_FOR = tuple(status for status in Status if not status.is_terminal and sta
 OPEN_REFUNDS = (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW)
 AT_ONCE = 16
 """One after the other, a hundred thousand would take a quarter of an hour."""
-_COLLECTING = (Operation.AUTHORISE, Operation.SALE, Operation.CAPTURE)
 _UNDONE_FROM = (Status.REQUIRES_ACTION, Status.AUTHORIZED)
 """In a review a stuck undo is tried again by the workflow itself; a payment that is captured has none to finish."""
 
@@ -209,7 +208,7 @@ def _review_reason(row: PaymentRow, review: Any) -> StatusReason | None:
 def _deciding_plan(own: Sequence[Any], providers: Registry) -> EffectPlan | None:
     """The effect whose fate decides what comes next: the unresolved one, else the newest that collects money."""
     collecting = sorted(
-        (effect for effect in own if effect.operation in _COLLECTING),
+        (effect for effect in own if effect.operation in COLLECTING),
         key=lambda effect: (effect.operation == Operation.CAPTURE, effect_number(effect.key)),
     )
     open_ones = [effect for effect in collecting if not EffectState(effect.state).is_final]

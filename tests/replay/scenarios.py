@@ -109,9 +109,7 @@ async def news_while_unknown(here: World) -> Kept:
     payment_id = await here.accept()
     starting = asyncio.create_task(here.start(payment_id))
     await here.under_way()
-    for number in range(12):
-        await asyncio.sleep(0.25)
-        await here.hint(payment_id, f"evt_late_{number}")
+    await here.late_news(payment_id)
     await starting
     return _payment(payment_id)
 

@@ -10,7 +10,7 @@ from corridor.domain.effect import FrozenRequest, Operation
 from corridor.domain.outcome import ProviderAnswer
 from corridor.domain.payment import CaptureMethod
 from corridor.providers.port import KEY_LIFE_MARGIN_SECONDS
-from corridor.storage import effects, refunds
+from corridor.storage import effects
 from corridor.storage.tables import payments as payments_table
 from corridor.storage.tables import quotes
 from tests.workflows.world import BriefStripe, World
@@ -52,9 +52,7 @@ async def test_news_of_something_else_is_no_reason_to_conclude_that_a_running_ca
     payment_id = await here.accept()
     starting = asyncio.create_task(here.start(payment_id))
     await here.under_way()
-    for number in range(12):
-        await asyncio.sleep(0.25)
-        await here.hint(payment_id, f"evt_late_{number}")
+    await here.late_news(payment_id)
     await starting
     assert await here.effects(payment_id) == [("sale:1", "approved")]
     assert [effect for effect, _ in await here.moved(payment_id)].count("capture") == 1
@@ -179,71 +177,6 @@ async def test_what_never_arrives_twice_fails_as_not_sent(here: World) -> None:
     payment = await here.pay()
     assert (payment.status, payment.status_reason) == ("failed", "not_sent")
     assert await here.moved(payment.id) == []
-
-
-async def test_a_stored_server_error_is_looked_up_and_not_repeated(here: World) -> None:
-    await here.plant("status", status=500, stored=True, effect=True)
-    payment = await here.pay()
-    assert (payment.status, await here.effects(payment.id)) == ("captured", [("sale:1", "approved")])
-
-
-async def test_a_stored_server_error_is_no_proof_that_nothing_came_of_it(here: World) -> None:
-    """Stripe may roll the charge forward long after, and fires its webhook then; under another key it would be a second."""
-    await here.plant("status", status=500, stored=True, effect=True)
-    await here.plant("lookup_lag", seconds=6)
-    payment = await here.pay()
-    assert (payment.status, payment.status_reason) == ("requires_review", "outcome_unknown")
-    await asyncio.sleep(6)
-    await here.hint(payment.id)
-    await here.until(payment.id, "captured")
-    assert await here.effects(payment.id) == [("sale:1", "approved")]
-    assert [effect for effect, _ in await here.moved(payment.id)].count("capture") == 1
-
-
-async def test_a_refund_with_a_stored_server_error_is_a_persons_matter(here: World) -> None:
-    payment = await here.pay()
-    await here.plant("status", "refunds.create", status=500, stored=True)
-    refund = await here.refund(payment.id, 2_500)
-    assert refund.status == "requires_review"
-    await here.decide_refund(refund.id, (await here.review(refund.id)).id, "absent")
-    async with asyncio.timeout(10):
-        while (await here.database.read(refunds.load, refund.id)).status != "failed":
-            await asyncio.sleep(0.1)
-    assert [effect for effect, _ in await here.moved(payment.id)].count("refund") == 0
-
-
-async def test_a_capture_with_a_stored_server_error_takes_another_key(here: World) -> None:
-    """An authorisation can be captured once, under whichever key."""
-    payment = await here.authorize()
-    await here.plant("status", "payment_intents.capture", status=500, stored=True)
-    assert (await here.capture(payment.id))["status"] == "captured"
-    assert await here.effects(payment.id) == [
-        ("authorise:1", "approved"),
-        ("capture:1", "not_sent"),
-        ("capture:2", "approved"),
-    ]
-
-
-@pytest.mark.parametrize("is_person", [True, False])
-async def test_a_capture_given_up_too_early_is_booked_when_somebody_finds_it(
-    here: World, is_person: bool
-) -> None:
-    """The provider refused every try of ours with 503, and had captured all the same."""
-    payment = await here.authorize()
-    await here.plant("front_status", "payment_intents.capture", times=FOR_EVER, status=503)
-    answer = await here.capture(payment.id)
-    assert (answer["refused"], answer["status"]) == ("outcome_unknown", "requires_review")
-    assert (await here.effects(payment.id))[-1] == ("capture:1", "unknown")
-    await here.heal()
-    bytes_of_it = effects.request(await here.database.read(effects.get, f"{payment.id}:capture:1"))
-    await here.stripe.send(f"{payment.id}:capture:1", Operation.CAPTURE, bytes_of_it)
-    if is_person:
-        assert (await here.decide(payment.id, "found"))["status"] == "captured"
-    else:
-        await here.hint(payment.id)
-    await here.until(payment.id, "captured")
-    await here.settle()
-    await here.until(payment.id, "settled")
 
 
 async def test_a_cancel_that_comes_before_anything_was_sent_stops_a_second_try(here: World) -> None:

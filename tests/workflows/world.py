@@ -274,6 +274,12 @@ class World:
         """What the relay sends when a verified webhook names the payment."""
         await self.handle(payment_id).signal(names.PROVIDER_HINT, ProviderHint(provider_event_id=event_id))
 
+    async def late_news(self, payment_id: str) -> None:
+        """Webhooks of an earlier effect come in for three seconds."""
+        for number in range(12):
+            await asyncio.sleep(0.25)
+            await self.hint(payment_id, f"evt_late_{number}")
+
     async def route_webhooks(self) -> int:
         """Store every event of the sandbox, then let the relay's router turn."""
         await self.store_webhooks()
