@@ -46,7 +46,7 @@ class ProviderSteps:
         """
         now = self._edge.now()
         elapsed = _stopwatch(self._edge.now)
-        effect, is_wanted, lock_holds = await self._edge.database.read(self._load, wanted.effect_key, now)
+        effect, is_wanted, lock_holds = await self._edge.database.read(self._load, wanted.effect_key)
         provider = self._edge.providers[effect.provider]
         is_first = _is_first_send(effect, wanted)
         if not is_wanted or (not is_first and self._key_life_is_over(effect, provider)):
@@ -61,8 +61,12 @@ class ProviderSteps:
             raise repeat(f"{answer.outcome}: {answer.evidence.note}", answer.retry_after_seconds)
         return await self._record(effect, _of_every_try(answer))
 
-    def _load(self, connection: Connection, key: str, now: datetime) -> tuple[Any, bool, bool]:
-        """The effect, whether it is still wanted, and whether its FX lock outlasts the call (true without one)."""
+    def _load(self, connection: Connection, key: str) -> tuple[Any, bool, bool]:
+        """The effect, whether it is still wanted, and whether its FX lock outlasts the call (true without one).
+
+        A lock is judged by the database's clock: by that of a worker that is ahead nothing could be sent any more, by
+        that of one that is behind money would be taken at a rate that nobody promises any more.
+        """
         effect = effects.to_send(connection, key)
         # A late attempt, or one of a workflow that was reset, must not collect for a payment that has ended.
         is_over = Status(effect.payment_status).is_terminal and effect.operation in COLLECTING
@@ -72,13 +76,13 @@ class ProviderSteps:
         if effect.lock_expires_at is None:
             raise Refused(Refusal.NOT_FOUND, "no such quote", {"quote": effect.quote_id})
         margin = timedelta(seconds=plans.lock_margin_seconds(self._edge.providers[effect.provider]))
-        return effect, is_wanted, now + margin <= effect.lock_expires_at
+        return effect, is_wanted, effect.asked_at + margin <= effect.lock_expires_at
 
     async def _instead_of_sending(self, effect: Any, provider: PaymentProvider, is_first: bool) -> Executed:
         """The lock ran out. If an earlier try moved money inside it, that stands; else nothing was sent.
 
         While an earlier try may be under way, not finding its effect proves nothing: the outcome stays unknown. How
-        long ago the lock ended must not decide that: the earlier try went by the clock of another worker.
+        long ago the lock ended must not decide that: a provider may take longer over a call than we wait for it.
         """
         found = await provider.look_up(_wanted(effect))
         if found.answer is not None:

@@ -11,6 +11,7 @@ from corridor.domain.effect import EffectState, FrozenRequest, Operation
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, ProviderAnswer
+from corridor.storage.columns import DatabaseNow
 from corridor.storage.tables import effects, payments, quotes
 
 EffectRow = Row[Any]
@@ -24,7 +25,7 @@ _OF_PAYMENT = (
 )
 _TO_SEND = (
     select(effects, payments.c.status.label("payment_status"), payments.c.quote_id)
-    .add_columns(quotes.c.expires_at.label("lock_expires_at"))
+    .add_columns(quotes.c.expires_at.label("lock_expires_at"), DatabaseNow().label("asked_at"))
     .join(payments, payments.c.id == effects.c.payment_id)
     .outerjoin(quotes, quotes.c.id == payments.c.quote_id)
     .where(effects.c.key == bindparam("wanted"))
@@ -84,7 +85,10 @@ def get(connection: Connection, key: str) -> EffectRow:
 
 def to_send(connection: Connection, key: str) -> EffectRow:
     """The effect with what decides whether it may be sent now: `payment_status`, and the payment's FX lock as
-    `quote_id` and `lock_expires_at` (None where there is none). Raises `Refused(NOT_FOUND)`."""
+    `quote_id` and `lock_expires_at` (None where there is none), with `asked_at`, the time by the database's clock.
+
+    Raises `Refused(NOT_FOUND)`.
+    """
     row = connection.execute(_TO_SEND, {"wanted": key}).one_or_none()
     if row is None:
         raise Refused(Refusal.NOT_FOUND, f"no effect {key} was declared")

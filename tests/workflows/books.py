@@ -58,14 +58,11 @@ def _movements(connection: Connection) -> list[Movement]:
 
 def _expected(connection: Connection) -> Iterator[Movement]:
     """What our approved effects mean at the provider, movement by movement."""
-    held = set()
-    query = (
-        select(effects).where(effects.c.state == "approved").order_by(effects.c.declared_at, effects.c.key)
-    )
-    for effect in connection.execute(query):
+    approved = connection.execute(select(effects).where(effects.c.state == "approved")).all()
+    held = {effect.payment_id for effect in approved if effect.operation in ("authorise", "sale")}
+    for effect in approved:
         money = (effect.amount_minor, effect.currency)
         if effect.operation in ("authorise", "sale"):
-            held.add(effect.payment_id)
             yield (effect.payment_id, "authorise", *money)
         if effect.operation in ("sale", "capture"):
             yield (effect.payment_id, "capture", *money)

@@ -175,6 +175,22 @@ async def test_a_lock_that_ran_out_before_the_capture_is_renewed_inside_the_slip
     await everywhere.until(payment_id, "settled")
 
 
+async def test_a_worker_with_a_clock_ahead_captures_at_the_rate_that_is_locked(everywhere: World) -> None:
+    payment = await everywhere.authorize()
+    everywhere.clock_of_workers(timedelta(hours=1))
+    assert (await everywhere.capture(payment.id))["status"] == "captured"
+    assert (await everywhere.payment(payment.id)).quote_id == payment.quote_id
+
+
+async def test_a_worker_with_a_clock_behind_captures_nothing_at_a_rate_that_has_run_out(
+    everywhere: World,
+) -> None:
+    payment_id = await _authorised_with_a_lock_that_ran_out(everywhere, slippage_policy="reject")
+    everywhere.clock_of_workers(-timedelta(hours=1))
+    assert (await everywhere.capture(payment_id))["status"] == "failed"
+    assert ("capture", 10_000) not in await everywhere.moved(payment_id)
+
+
 async def test_a_rate_outside_the_slippage_limit_voids_the_authorisation_and_fails_the_payment(
     here: World,
 ) -> None:

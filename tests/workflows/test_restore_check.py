@@ -124,6 +124,15 @@ async def answers_again_when_it_has_been_refunded(here: World) -> None:
     assert lost
 
 
+async def begins_anew_after_it_was_captured(here: World) -> None:
+    """The new run finds what the one before it did, and tells of its preparation that the payment is captured."""
+    payment = await asked_for(here)
+    await here.begin_anew(payment.id)
+    await here.settle()
+    await here.until(payment.id, "settled")
+    await here.handle(payment.id).result()
+
+
 async def is_decided_and_fails_before_either_is_told(here: World) -> None:
     """Two local steps of one workflow task: the first, taken again, tells of the second's event too."""
     payment = await here.pay(amount=Money(600_000, "EUR"))
@@ -146,6 +155,7 @@ SCENARIOS = (
     times_out_after_the_effect,
     refunds_by_a_clock_that_is_behind,
     answers_again_when_it_has_been_refunded,
+    begins_anew_after_it_was_captured,
 )
 
 

@@ -1,7 +1,7 @@
 """Outcomes nobody told us: found by look-up, proven absent, or a person's to decide; never guessed, never doubled."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, select, update
@@ -149,13 +149,13 @@ async def test_a_lock_that_runs_out_while_a_call_is_under_way_keeps_its_rate(her
 
 @pytest.mark.slow
 async def test_a_worker_whose_clock_is_ahead_takes_no_running_call_for_absent(here: World) -> None:
-    """By its clock the lock ran out an hour ago; by the provider's the first call goes on, and takes the money."""
+    """By its clock the lock ran out an hour ago; by the database's it holds, and the call goes on that takes the money."""
     here.stripe.promises = here.stripe.promises.model_copy(update={"longest_call_seconds": 12})
     await here.plant("latency", milliseconds=9_000)
     payment_id = await here.accept(slippage_policy="reject")
     starting = asyncio.create_task(here.start(payment_id))
     await here.under_way()
-    object.__setattr__(here.wired.edge, "now", lambda: datetime.now(UTC) + timedelta(hours=1))
+    here.clock_of_workers(timedelta(hours=1))
     await starting
     await asyncio.sleep(8)  # by now the first call is through
     assert await here.effects(payment_id) == [("sale:1", "approved")]

@@ -173,6 +173,10 @@ class World:
         """Take the payment's workflow back to before its last step, as an operator does."""
         await self._reset(self.handle(payment_id), -1)
 
+    async def begin_anew(self, payment_id: str) -> None:
+        """Take the payment's workflow back to its beginning."""
+        await self._reset(self.handle(payment_id), 0)
+
     async def reset_refund(self, refund_id: str) -> None:
         """Take the refund's workflow back to its beginning."""
         await self._reset(self.refund_handle(refund_id), 0)
@@ -359,6 +363,10 @@ class World:
     def lock(self, seconds: int) -> None:
         """From now on locks of payments without a quote of their own last this long."""
         object.__setattr__(self.wired.edge, "lock_seconds", seconds)
+
+    def clock_of_workers(self, ahead: timedelta) -> None:
+        """From now on the workers' clock is that far from ours."""
+        object.__setattr__(self.wired.edge, "now", lambda: now() + ahead)
 
 
 @contextlib.asynccontextmanager

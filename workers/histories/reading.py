@@ -14,6 +14,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
@@ -57,6 +58,7 @@ _CLOSED = {
     "workflow_execution_timed_out": "timed_out",
     "workflow_execution_continued_as_new": "continued_as_new",
 }
+_RESET = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
 _ENDINGS = ("completed", "failed", "timed_out", "canceled")
 
 Value = Any
@@ -119,6 +121,7 @@ class Reading:
     run_id: str
     first_run_id: str
     started_at: datetime
+    """When this run began: a reset's first event is a copy, of the moment at which the run before it began."""
     last_event_at: datetime
     event_count: int
     ending: str
@@ -192,6 +195,7 @@ class _Reader:
     ending: str = "running"
     answer: Value = None
     unread: list[str] = field(default_factory=list)
+    reset_at: datetime | None = None
 
     async def read(self, run_id: str) -> Reading:
         first, last = self.history.events[0], self.history.events[-1]
@@ -207,7 +211,7 @@ class _Reader:
             workflow_id=self.history.workflow_id,
             run_id=run_id,
             first_run_id=started.first_execution_run_id or run_id,
-            started_at=_at(first),
+            started_at=self.reset_at or _at(first),
             last_event_at=_at(last),
             event_count=len(self.history.events),
             ending=self.ending,
@@ -223,7 +227,9 @@ class _Reader:
 
     async def _take(self, event: HistoryEvent, kind: str, workflow_type: str) -> None:
         attributes: Any = getattr(event, f"{kind}_event_attributes")
-        if kind in _CLOSED:
+        if kind == "workflow_task_failed" and attributes.cause == _RESET:
+            self.reset_at = _at(event)  # of several the last: the others were copied with the rest
+        elif kind in _CLOSED:
             self.ending = _CLOSED[kind]
             if kind == "workflow_execution_completed":
                 told = ANSWERS.get(workflow_type)
