@@ -244,7 +244,7 @@ def ask_person(
         verdict="review",
         status=Status.REQUIRES_REVIEW,
         sequence=moved.sequence,
-        review_id=opened,
+        review_id=opened.id,
         reasons=reasons,
     )
 

@@ -125,9 +125,9 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
     payment = payments.lock(connection, wanted.payment_id)
     refund = refunds.lock(connection, wanted.object_id) if is_id(wanted.object_id, Prefix.REFUND) else None
     if not _may_wait(payment if refund is None else refund):
-        return _opened(connection, None, payment, wanted, now, again=True)
+        return _opened(connection, None, payment, wanted, now)
     facts: Json = {**wanted.facts, "looks": _looks(connection, wanted.facts.get("effect"))}
-    review_id = reviews.open_review(
+    review = reviews.open_review(
         connection,
         review_id=wanted.review_id or new_id(Prefix.REVIEW, now),
         payment_id=payment.id,
@@ -156,26 +156,26 @@ def _open(connection: Connection, wanted: OpenReviewIn, now: datetime) -> Review
             to=Status.REQUIRES_REVIEW,
             reason=wanted.reason,
         )
-    return _opened(connection, review_id, payment, wanted, now)
+    return _opened(connection, review, payment, wanted, now)
 
 
 def _opened(
     connection: Connection,
-    review_id: str | None,
+    review: Any | None,
     payment: Any,
     wanted: OpenReviewIn,
     now: datetime,
-    *,
-    again: bool = False,
 ) -> ReviewOpened:
+    """`review` is None where nobody is asked; a repeat tells when it was opened, which may be by a try that was lost."""
+    opened_at = None if review is None else review.created_at
     return ReviewOpened(
-        review_id=review_id,
+        review_id=None if review is None else review.id,
         status=Status(payment.status),
         sequence=payment.sequence,
         reason=wanted.reason,
         facts=wanted.facts,
-        at=now,
-        stands=_stands(connection, payment.id, wanted.object_id, again=again),
+        at=opened_at or now,
+        stands=_stands(connection, payment.id, wanted.object_id, again=opened_at != now),
     )
 
 

@@ -30,28 +30,26 @@ def open_review(
     reason: str,
     evidence: Json,
     now: datetime,
-) -> str:
+) -> ReviewRow:
     """Open a review, or return the one already open for the object and reason."""
     existing = connection.execute(
-        select(reviews.c.id).where(
+        select(reviews).where(
             reviews.c.object_id == object_id, reviews.c.reason == reason, reviews.c.status == "open"
         )
-    ).scalar_one_or_none()
+    ).one_or_none()
     if existing is not None:
-        return str(existing)
-    connection.execute(
-        insert(reviews).values(
-            id=review_id,
-            payment_id=payment_id,
-            object_id=object_id,
-            merchant_id=merchant_id,
-            reason=reason,
-            evidence=evidence,
-            status="open",
-            created_at=now,
-        )
+        return existing
+    opened = insert(reviews).values(
+        id=review_id,
+        payment_id=payment_id,
+        object_id=object_id,
+        merchant_id=merchant_id,
+        reason=reason,
+        evidence=evidence,
+        status="open",
+        created_at=now,
     )
-    return review_id
+    return connection.execute(opened.returning(reviews)).one()
 
 
 def get(connection: Connection, review_id: str) -> ReviewRow:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, Table, func, select
 
 from corridor.storage import ledger_tables, tables
 from corridor.storage.database import Database
 from corridor.storage.migrate import upgrade_async
 from tests.workflows.world import World
+from workers.histories import reading
+from workers.histories.reading import Reading
 from workers.restore.check import Check
 from workers.restore.gaps import Findings
 
@@ -118,3 +121,13 @@ def rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
     sums = select(balances.account, func.sum(balances.balance_minor)).group_by(balances.account)
     found["balances"] = sorted(tuple(row) for row in connection.execute(sums))
     return found
+
+
+def read_as(patch: pytest.MonkeyPatch, changed: Callable[[Reading], Reading]) -> None:
+    """From now on every history is read so."""
+    read = reading.read
+
+    async def read_so(*args: Any) -> Reading:
+        return changed(await read(*args))
+
+    patch.setattr(reading, "read", read_so)

@@ -34,6 +34,10 @@ def kill_after(
     monkeypatch.setattr(database, "write", killed)
 
 
+async def nothing() -> None:
+    """Between the kill and the repeat nothing else happens."""
+
+
 def find_no_rate(connection: Connection, payment_id: str) -> None:
     """The payment fails, as its preparation ends where nobody offers a rate."""
     payment = payments.lock(connection, payment_id)

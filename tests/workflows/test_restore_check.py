@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from activities import provider_steps
-from activities.contracts import Executed
+from activities.contracts import SETTLE, Executed
 from corridor.domain.accepted import Asked, NewPayment
 from corridor.domain.money import Money
 from corridor.domain.payment import CaptureMethod, Status
@@ -25,8 +25,8 @@ from corridor.storage import events, idempotency, payments
 from corridor.storage import merchants as merchants_of
 from corridor.storage.idempotency import Claim, Replay
 from corridor.storage.tables import event_positions, merchants, settlement_batches
-from tests.workflows.earlier import check, copy_of, copying, empty, on, rows
-from tests.workflows.killed import find_no_rate, kill_after
+from tests.workflows.earlier import check, copy_of, copying, empty, on, read_as, rows
+from tests.workflows.killed import find_no_rate, kill_after, nothing
 from tests.workflows.world import World, now
 from workers.histories import reading
 from workers.restore import check as restore
@@ -133,6 +133,30 @@ async def begins_anew_after_it_was_captured(here: World) -> None:
     await here.handle(payment.id).result()
 
 
+async def settles_unheard_and_begins_anew(here: World) -> None:
+    """The worker that booked the settlement is killed, and the new run finds its payment settled before it settles it."""
+    payment, has_begun = await asked_for(here), asyncio.Event()
+
+    async def begin_anew() -> None:
+        await here.begin_anew(payment.id)
+        has_begun.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(here, patch, "_settle", begin_anew)
+        await here.settle()
+        await has_begun.wait()
+        await here.handle(payment.id).result()
+
+
+async def is_asked_about_again(here: World) -> None:
+    """The worker that opened the review is killed; the next one finds it open."""
+    await here.plant("status", status=500, stored=True)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(here, patch, "_open", nothing)
+        payment = await here.pay()
+    await here.decide(payment.id, "absent")
+
+
 async def is_decided_and_fails_before_either_is_told(here: World) -> None:
     """Two local steps of one workflow task: the first, taken again, tells of the second's event too."""
     payment = await here.pay(amount=Money(600_000, "EUR"))
@@ -156,6 +180,9 @@ SCENARIOS = (
     refunds_by_a_clock_that_is_behind,
     answers_again_when_it_has_been_refunded,
     begins_anew_after_it_was_captured,
+    settles_unheard_and_begins_anew,
+    is_asked_about_again,
+    is_decided_and_fails_before_either_is_told,
 )
 
 
@@ -184,17 +211,15 @@ async def test_from_every_moment_the_database_is_brought_up_row_for_row(
     assert (await here.control.get("/control/books", params={"limit": 1000})).json()["data"] == theirs
 
 
-async def test_what_a_killed_worker_did_and_no_step_tells_is_left_to_a_person(
-    here: World, tmp_path: Path
+async def test_what_a_killed_worker_did_and_no_step_made_is_left_to_a_person(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The failure is told by the decision that was taken again, and by no step of its own that could be taken again.
-
-    Left at the decision, the payment would be resumed and collected for, after its merchant was told that it failed.
-    """
+    """Only a repeated step tells that the payment was settled, and nothing tells what was booked."""
     begun = now().isoformat()
     with copying(here, tmp_path) as copies:
-        await is_decided_and_fails_before_either_is_told(here)
+        await settles_unheard_and_begins_anew(here)
     ended, left = await here.database.read(rows), 0
+    read_as(monkeypatch, _without_settlement)
     for url in copies.urls:
         async with on(here, url) as edge:
             repaired = await check(here, edge, begun, is_repair=True)
@@ -268,13 +293,7 @@ async def test_what_an_older_build_did_not_tell_is_listed_and_not_guessed(
     begun = now().isoformat()
     before = copy_of(here.database.url, tmp_path / "before.db")
     payment = await here.pay()
-    read = reading.read
-
-    async def told_less(*args: Any) -> reading.Reading:
-        told = await read(*args)
-        return replace(told, steps=tuple(map(_without_answer, told.steps)))
-
-    monkeypatch.setattr(reading, "read", told_less)
+    read_as(monkeypatch, lambda told: replace(told, steps=tuple(map(_without_answer, told.steps))))
     async with on(here, before) as edge:
         found = await check(here, edge, begun, is_repair=False)
         assert [gap.kind for gap in found.left] == [GapKind.DIVERGED]
@@ -288,14 +307,14 @@ async def test_a_batch_whose_import_was_under_way_is_known_again(
     await here.pay()
     before = copy_of(here.database.url, tmp_path / "before.db")
     await here.settle()
-    read = reading.read
-
-    async def cut_off(*args: Any) -> reading.Reading:
-        told = await read(*args)
-        is_import = told.workflow_type == names.SETTLEMENT
-        return replace(told, steps=told.steps[:1], ending="running") if is_import else told
-
-    monkeypatch.setattr(reading, "read", cut_off)
+    read_as(
+        monkeypatch,
+        lambda told: (
+            replace(told, steps=told.steps[:1], ending="running")
+            if told.workflow_type == names.SETTLEMENT
+            else told
+        ),
+    )
     async with on(here, before) as edge:
         found = await check(here, edge, begun, is_repair=True)
         assert GapKind.BATCH in [gap.kind for gap in found.gaps]
@@ -394,6 +413,10 @@ def _repeat(connection: Connection, merchant_id: str) -> Claim | Replay:
 def _batches(connection: Connection) -> list[tuple[str, str]]:
     found = connection.execute(select(settlement_batches.c.batch_id, settlement_batches.c.state))
     return [(row.batch_id, row.state) for row in found]
+
+
+def _without_settlement(told: reading.Reading) -> reading.Reading:
+    return replace(told, steps=tuple(it for it in told.steps if it.name != SETTLE.name))
 
 
 def _without_answer(step: reading.StepTaken) -> reading.StepTaken:

@@ -12,7 +12,7 @@ from workers.restore.check import Check
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-FOR_ONE_PAYMENT = 11
+FOR_ONE_PAYMENT = 13
 """Statements, with what opens the transaction and its savepoint."""
 
 

@@ -1,33 +1,21 @@
 """A payment that no repair could bring up was resumed from the database; the next repair leaves its new workflow alone."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
 from activities.contracts import LOOK_UP, Executed
 from corridor.domain.effect import Operation
-from tests.workflows.earlier import check, copy_of, put_back
+from tests.workflows.earlier import check, copy_of, put_back, read_as
 from tests.workflows.lost import resumed
 from tests.workflows.world import World, now
 from workers.histories import reading
 from workers.histories.reading import Reading, StepTaken
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-def change(patch: pytest.MonkeyPatch, changed: Callable[[Reading], Reading]) -> None:
-    """From now on every history is read so."""
-    read = reading.read
-
-    async def read_so(*args: Any) -> Reading:
-        return changed(await read(*args))
-
-    patch.setattr(reading, "read", read_so)
 
 
 def tell_less(patch: pytest.MonkeyPatch, operation: Operation) -> None:
@@ -38,7 +26,7 @@ def tell_less(patch: pytest.MonkeyPatch, operation: Operation) -> None:
             return step
         return replace(step, result=step.result.model_copy(update={"answer": None}))
 
-    change(patch, lambda told: replace(told, steps=tuple(map(without_answer, told.steps))))
+    read_as(patch, lambda told: replace(told, steps=tuple(map(without_answer, told.steps))))
 
 
 def has_only_begun(told: Reading) -> Reading:
@@ -80,7 +68,7 @@ async def test_a_payment_that_was_resumed_and_lost_again_is_stopped(
     async with asyncio.timeout(20):
         while not (await _last_run(here, payment.id)).of(LOOK_UP):
             await asyncio.sleep(0.1)
-    change(monkeypatch, has_only_begun)
+    read_as(monkeypatch, has_only_begun)
     put_back(before, here.database.url)
     found = await check(here, edge, begun, is_repair=True)
     assert [gap.object_id for gap in found.left] == [payment.id]

@@ -87,13 +87,21 @@ class Recorded:
     cause: ReviewCommand | SettlementFact | None
 
     @property
+    def label(self) -> str:
+        return f"{self.step.name} of {self.object_id}"
+
+    @property
+    def stands(self) -> tuple[Standing, ...]:
+        """Where it says that it left the payment and the refund; empty of builds that did not tell."""
+        return getattr(self.step.result, "stands", ())
+
+    @property
     def moment(self) -> datetime:
         """When it was, for trying the likelier order first; the numbers decide."""
         result: Any = self.step.result
         if isinstance(result, Declared):
             return result.plan.declared_at
-        stands = getattr(result, "stands", ())
-        return getattr(result, "resolved_at", None) or (stands[-1].at if stands else self.step.at)
+        return getattr(result, "resolved_at", None) or (self.stands[-1].at if self.stands else self.step.at)
 
 
 class Differs(Exception):
@@ -105,34 +113,88 @@ def repair(connection: Connection, family: Family, edge: Edge, before: Picture) 
     made = make_rows(connection, family.payment_id, family.payment, family.refunds)
     if any(not gap.is_provable and gap.kind is not GapKind.KEY_TAKEN for gap in made):
         return Repaired(made, look(connection, family.object_ids))
-    trouble, ahead = _retake(connection, family, edge, before)
-    after = look(connection, family.object_ids)
-    return Repaired([*made, *differences(before, after), *trouble], after, ahead)
+    point = connection.begin_nested()
+    taken = _retake(connection, family, edge, before, is_believing=True)
+    if taken.refusal is None:
+        point.commit()
+    else:
+        # What was believed is not borne out; a person goes on from what needs no belief.
+        point.rollback()
+        taken = _retake(connection, family, edge, before, is_believing=False)
+    refused = [Gap(GapKind.DIVERGED, family.payment_id, it, DIVERGED) for it in (taken.refusal,) if it]
+    return Repaired([*made, *differences(before, taken.after), *refused], taken.after, taken.ahead)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What the database knows when the steps have been taken again: all of them, or as far as the `refusal` of one.
+
+    `ahead`: the run of that step, with those that went on from there.
+    """
+
+    after: Picture
+    refusal: str | None = None
+    ahead: list[Reading] = field(default_factory=list)
 
 
 def _retake(
-    connection: Connection, family: Family, edge: Edge, before: Picture
-) -> tuple[list[Gap], list[Reading]]:
-    """Returns what could not be taken, and the runs it was taken in, with those that went on from there."""
+    connection: Connection, family: Family, edge: Edge, before: Picture, *, is_believing: bool
+) -> Taken:
+    """Take the steps again in an order in which every one fits.
+
+    A step that was repeated tells of events that others had made by then, and may be believed where no order fits. Those
+    others must come, or it is a step that was refused.
+    """
     retake = Retake(connection, edge, family.payment_id)
     queues = [
         [it for it in recorded(runs, object_id) if not _is_past(it, before)]
         for object_id, runs in family.runs.items()
     ]
+    furthest: dict[str, tuple[int, Recorded]] = {}
     while heads := sorted((queue for queue in queues if queue), key=lambda queue: queue[0].moment):
-        refusals = []
-        for queue in heads:
-            refusal = _try(connection, retake, queue[0], family.payment_id)
-            if refusal is None:
-                queue.pop(0)
-                break
-            refusals.append(f"{queue[0].step.name} of {queue[0].object_id}: {refusal}")
-        else:
-            if any(_go_on_resumed(connection, family, queue) for queue in heads):
-                continue
-            ahead = [it for queue in heads for it in family.runs[queue[0].object_id][queue[0].run :]]
-            return [Gap(GapKind.DIVERGED, family.payment_id, refusals[0], DIVERGED)], ahead
-    return [], []
+        queue, refusal = _fitting(connection, retake, family.payment_id, heads)
+        if queue is None and any(_go_on_resumed(connection, family, it) for it in heads):
+            furthest.clear()
+            continue
+        if queue is None and is_believing:
+            queue, _ = _fitting(connection, retake, family.payment_id, heads, is_believed=True)
+        if queue is None:
+            ahead = [run for head in heads for run in _from_there_on(family, head[0])]
+            return Taken(look(connection, family.object_ids), refusal, ahead)
+        taken = queue.pop(0)
+        for stood in taken.stands:
+            if stood.sequence > furthest.get(stood.object_id, (0, taken))[0]:
+                furthest[stood.object_id] = stood.sequence, taken
+    after = look(connection, family.object_ids)
+    for object_id, (sequence, it) in furthest.items():
+        if after.sequence(object_id) < sequence:
+            refusal = (
+                f"{it.label}: {object_id} would be at event {after.sequence(object_id)}, it was at {sequence}"
+            )
+            return Taken(after, refusal, _from_there_on(family, it))
+    return Taken(after)
+
+
+def _fitting(
+    connection: Connection,
+    retake: Retake,
+    payment_id: str,
+    heads: list[list[Recorded]],
+    *,
+    is_believed: bool = False,
+) -> tuple[list[Recorded] | None, str]:
+    """Of queues that are not empty the one whose first step was taken, or else why the first one's was not."""
+    refusals = []
+    for queue in heads:
+        refusal = _try(connection, retake, queue[0], payment_id, is_believed=is_believed)
+        if refusal is None:
+            return queue, ""
+        refusals.append(f"{queue[0].label}: {refusal}")
+    return None, refusals[0]
+
+
+def _from_there_on(family: Family, it: Recorded) -> list[Reading]:
+    return family.runs[it.object_id][it.run :]
 
 
 def _go_on_resumed(connection: Connection, family: Family, queue: list[Recorded]) -> bool:
@@ -154,8 +216,7 @@ def _go_on_resumed(connection: Connection, family: Family, queue: list[Recorded]
 
 def _is_past(it: Recorded, before: Picture) -> bool:
     """The database knows a later event of everything this step touched, so it knows the step."""
-    stands = getattr(it.step.result, "stands", ())
-    return bool(stands) and all(stood.sequence < before.sequence(stood.object_id) for stood in stands)
+    return bool(it.stands) and all(stood.sequence < before.sequence(stood.object_id) for stood in it.stands)
 
 
 def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
@@ -178,13 +239,15 @@ def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
             yield Recorded(object_id, run, step, cause)
 
 
-def _try(connection: Connection, retake: Retake, it: Recorded, payment_id: str) -> str | None:
+def _try(
+    connection: Connection, retake: Retake, it: Recorded, payment_id: str, *, is_believed: bool
+) -> str | None:
     """None when the step could be taken again exactly; else why not, with everything undone."""
     point = connection.begin_nested()
     try:
         before = {stood.object_id: stood for stood in _standing(connection, it, payment_id)}
         retake.take(it.object_id, it.step, it.cause)
-        _compare(connection, it, before, payment_id)
+        _compare(connection, it, before, payment_id, is_believed=is_believed)
     except (Differs, NotTold, Refused, InvariantBroken, ApplicationError, IntegrityError) as error:
         point.rollback()
         return str(error).partition("\n")[0] or type(error).__name__
@@ -198,17 +261,21 @@ def _standing(connection: Connection, it: Recorded, payment_id: str) -> tuple[St
     return standing.of_refund(connection, payment_id, it.object_id)
 
 
-def _compare(connection: Connection, it: Recorded, before: dict[str, Standing], payment_id: str) -> None:
+def _compare(
+    connection: Connection, it: Recorded, before: dict[str, Standing], payment_id: str, *, is_believed: bool
+) -> None:
     """Raises `Differs`. Of an object the step did not touch now, only its last event is compared: at the same event
     the database may know more, the route and the rate, which have no event of their own."""
-    told = {stood.object_id: stood for stood in getattr(it.step.result, "stands", ())}
+    told = {stood.object_id: stood for stood in it.stands}
     for now in _standing(connection, it, payment_id):
         then = told.get(now.object_id)
         was_changed = now != before[now.object_id]
         if then is None:
             if was_changed:
                 raise Differs(f"{now.object_id} would change, and the history does not say how")
-        elif now.sequence < then.sequence and _is_later(it.step.result, then):
+        elif now.sequence < then.sequence and (
+            _is_later(it.step.result, then) or (is_believed and _is_on_the_way(now, then))
+        ):
             continue
         elif now.sequence < then.sequence or (was_changed and now.sequence > then.sequence):
             raise Differs(f"{now.object_id} would be at event {now.sequence}, it was at {then.sequence}")
@@ -229,6 +296,14 @@ def _is_later(result: Any, stood: Standing) -> bool:
     posted_at = getattr(result, "posted_at", ())
     own = getattr(result, "resolved_at", None) or (posted_at[0] if posted_at else None)
     return own is not None and own != stood.at
+
+
+def _is_on_the_way(now: Standing, then: Standing) -> bool:
+    """The step was repeated, and tells the events that were recorded by then: the last one there is now is one of them."""
+    kept = as_kept(now)
+    return now.sequence == 1 or any(
+        (it.sequence, it.event, it.at) == (kept.sequence, kept.event, kept.at) for it in then.former
+    )
 
 
 def as_kept(stood: Standing) -> Standing:

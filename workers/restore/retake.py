@@ -41,7 +41,7 @@ from activities.settle_step import SettleStep
 from corridor.domain.effect import EffectState, Operation
 from corridor.domain.failure import Refusal, Refused, broken
 from corridor.domain.outcome import Outcome
-from corridor.domain.payment import RefundStatus, StatusReason
+from corridor.domain.payment import RefundStatus, Status, StatusReason
 from corridor.domain.quote import Quote
 from corridor.fx.store import insert_quote, lock_quote
 from corridor.ledger import store
@@ -226,10 +226,23 @@ class Retake:
         told: ReviewDecided = step.result
         if not isinstance(cause, ReviewCommand) or told.at is None:
             raise NotTold(f"{self._payment_id}: which decision a person took")
-        if self._review_status(cause.review_id) != "open":
-            return
-        wanted = DecideReviewIn(**cause.model_dump(), effect_key=told.effect_key)
-        done(ReviewSteps(self._at(told.at)).decide(wanted))
+        if self._review_status(cause.review_id) == "open":
+            wanted = DecideReviewIn(**cause.model_dump(), effect_key=told.effect_key)
+            done(ReviewSteps(self._at(told.at)).decide(wanted))
+        self._fail_unsent(told.stands)
+
+    def _fail_unsent(self, stands: tuple[Standing, ...]) -> None:
+        """What followed the decision in the same task, when both answers were lost: only the decision's repeat tells of it.
+
+        Where no effect was ever declared nothing was sent, and nothing but a preparation can have ended the payment.
+        """
+        payment = payments.lock(self._connection, self._payment_id)
+        stood = stood_of(stands, payment.id)
+        is_next = (stood.event, stood.sequence) == ("payment.failed", payment.sequence + 1)
+        if is_next and payment.status == Status.PROCESSING:
+            if effects.of_payment(self._connection, payment.id):
+                raise NotTold(f"how {payment.id} failed after an effect was declared")
+            preparation.fail(self._connection, payment, _reason(stood), stood.at)
 
     def _review_status(self, review_id: str) -> str | None:
         query = select(reviews.c.status).where(reviews.c.id == review_id)
