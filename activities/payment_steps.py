@@ -30,7 +30,7 @@ from corridor.fx.best_execution import Chosen
 from corridor.fx.requote import Requote, after_expiry
 from corridor.fx.store import get_quote, insert_quote, lock_quote, release_quote
 from corridor.runtime.crash import crash_point
-from corridor.storage import effects, events, merchants, payments, refunds, reviews
+from corridor.storage import clock, effects, events, merchants, payments, refunds, reviews
 from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import payments as payment_table
 
@@ -62,13 +62,15 @@ class PaymentSteps:
         payment = payments.lock(connection, wanted.payment_id)
         provider = self._edge.providers[payment.provider]
         amount = wanted.amount or Money(payment.amount_minor, payment.currency)
+        number = wanted.number
         if wanted.operation is Operation.CAPTURE:
             amount = plans.capturable(payment, wanted.amount)
+            number = max(number, _newest_capture(connection, payment.id))
         elif wanted.operation is Operation.REFUND:
             refund = refunds.load(connection, wanted.object_id)
             amount = Money(refund.amount_minor, refund.currency)
         plan = plans.declare(
-            connection, provider, payment, wanted.operation, wanted.object_id, wanted.number, amount, now
+            connection, provider, payment, wanted.operation, wanted.object_id, number, amount, now
         )
         return Declared(plan=plan)
 
@@ -82,9 +84,11 @@ class PaymentSteps:
 
     @implements(REQUOTE)
     async def requote(self, wanted: RequoteIn) -> Requoted:
-        """Ask for a new rate once; an answer that was stored by an earlier attempt is taken as it is."""
-        now = self._edge.now()
-        payment = await self._edge.database.read(payments.load, wanted.payment_id)
+        """Ask for a new rate once; an answer that was stored by an earlier attempt is taken as it is.
+
+        By the database's clock, by which the old lock was found over and the new one will be judged.
+        """
+        payment, now = await self._edge.database.read(_as_of_now, wanted.payment_id)
         sell = Money(payment.amount_minor, payment.currency)
         try:
             chosen = await self._edge.desk.ask(sell, payment.settle_currency, self._edge.lock_seconds, now)
@@ -126,6 +130,17 @@ class PaymentSteps:
     def _price(self, connection: Connection, merchant_id: str, chosen: Chosen, now: datetime) -> Quote:
         markup = merchants.get(connection, merchant_id).fx_markup_bps
         return self._edge.desk.quote(chosen, merchant_id, markup, self._edge.lock_seconds, now)
+
+
+def _newest_capture(connection: Connection, payment_id: str) -> int:
+    """The number of the last capture that was declared; 0 for none. A run that was reset counts from the first again, and
+    must come upon what it had sent under another key."""
+    declared = effects.of_payment(connection, payment_id)
+    return max((effect_number(it.key) for it in declared if it.operation == Operation.CAPTURE), default=0)
+
+
+def _as_of_now(connection: Connection, payment_id: str) -> tuple[PaymentRow, datetime]:
+    return payments.load(connection, payment_id), clock.read(connection)
 
 
 def renew_lock(connection: Connection, payment: PaymentRow, quote_id: str, now: datetime) -> None:

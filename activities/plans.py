@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
+from temporalio import activity
 
 from activities.contracts import EffectPlan
 from corridor.domain.effect import Operation, effect_key
@@ -50,6 +51,7 @@ def declare(
         amount=amount,
         request=provider.freeze(wanted),
         provider_reference=None if isinstance(wanted, Authorise) else wanted.provider_reference,
+        by_run=activity.info().workflow_run_id if activity.in_activity() else None,
         now=max(now, payment.created_at),
     )
     return plan_of(row, provider)

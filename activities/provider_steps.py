@@ -198,9 +198,14 @@ def _claim(connection: Connection, key: str, now: datetime) -> bool:
 
 
 def _is_first_send(effect: Any, wanted: ExecuteIn) -> bool:
-    """Nobody can have used the key before: however old the effect looks, and by whosever clock, it may be sent."""
+    """Nobody can have used the key before: however old the effect looks, and by whosever clock, it may be sent.
+
+    A run that a reset made takes over what the one before it had asked for, as a first attempt of its own.
+    """
+    info = activity.info()
+    is_own = effect.declared_by_run == info.workflow_run_id
     return (
-        activity.info().attempt == 1 and effect.state == EffectState.DECLARED and not wanted.may_be_under_way
+        info.attempt == 1 and is_own and effect.state == EffectState.DECLARED and not wanted.may_be_under_way
     )
 
 

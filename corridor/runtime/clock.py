@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from corridor.runtime import metrics
-from corridor.storage.columns import DatabaseNow
+from corridor.storage import clock as database_clock
 from corridor.storage.database import Database, DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
@@ -71,5 +71,4 @@ async def measure(
 def _now(connection: Connection) -> datetime | None:
     if connection.dialect.name != "postgresql":
         return None
-    told: datetime = connection.execute(select(DatabaseNow())).scalar_one()
-    return told
+    return database_clock.read(connection)

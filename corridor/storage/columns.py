@@ -3,10 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Dialect, ForeignKey, MetaData, String
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, ForeignKey, Index, MetaData, String, text
 from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData(
@@ -41,27 +38,6 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-class DatabaseNow(FunctionElement[datetime]):
-    """The time by the database's clock, the one that all processes of an installation have in common.
-
-    As of the statement, not of its transaction's beginning. On SQLite, whose database is a file, it is the machine's.
-    """
-
-    type = UtcTime()
-    inherit_cache = True
-
-
-@compiles(DatabaseNow, "postgresql")
-def _postgresql_now(_element: DatabaseNow, _compiler: SQLCompiler, **_: Any) -> str:
-    return "clock_timestamp()"
-
-
-@compiles(DatabaseNow, "sqlite")
-def _sqlite_now(_element: DatabaseNow, _compiler: SQLCompiler, **_: Any) -> str:
-    # SQLite knows milliseconds; a column's text has microseconds.
-    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
-
-
 def identifier(name: str = "id", **kwargs: Any) -> Column[str]:
     return Column(name, String(64), primary_key=True, **kwargs)
 
@@ -76,3 +52,8 @@ def minor(name: str, **kwargs: Any) -> Column[int]:
 
 def moment(name: str, nullable: bool = False) -> Column[datetime]:
     return Column(name, UtcTime, nullable=nullable)
+
+
+def partial_index(name: str, column: str, *, where: str) -> Index:
+    """An index of the rows that fulfil the condition, which both databases word alike."""
+    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))

@@ -11,7 +11,7 @@ from corridor.domain.effect import EffectState, FrozenRequest, Operation
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, ProviderAnswer
-from corridor.storage.columns import DatabaseNow
+from corridor.storage.clock import DatabaseNow
 from corridor.storage.tables import effects, payments, quotes
 
 EffectRow = Row[Any]
@@ -50,6 +50,7 @@ def declare(
     amount: Money,
     request: FrozenRequest,
     provider_reference: str | None,
+    by_run: str | None,
     now: datetime,
 ) -> EffectRow:
     """Declare the effect, or return the one already declared under this key: its bytes stay as they were."""
@@ -66,6 +67,7 @@ def declare(
         "provider_reference": provider_reference,
         "looks": [],
         "declared_at": now,
+        "declared_by_run": by_run,
     }
     declared: EffectRow | None = connection.execute(_declare(connection.dialect.name), row).one_or_none()
     return declared if declared is not None else get(connection, key)

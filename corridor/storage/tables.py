@@ -16,7 +16,7 @@ from sqlalchemy import (
     text,
 )
 
-from corridor.storage.columns import identifier, metadata, minor, moment, reference
+from corridor.storage.columns import identifier, metadata, minor, moment, partial_index, reference
 
 merchants = Table(
     "merchants",
@@ -108,18 +108,8 @@ payments = Table(
     Index("ix_payments_instrument", "instrument", "created_at"),
     Index("ix_payments_payer", "merchant_id", "payer_reference", "created_at"),
     Index("ix_payments_provider_reference", "provider_reference"),
-    Index(
-        "ix_payments_settling",
-        "settle_by",
-        sqlite_where=text("status = 'captured'"),
-        postgresql_where=text("status = 'captured'"),
-    ),
-    Index(
-        "ix_payments_unstarted",
-        "id",
-        sqlite_where=text("workflow_started_at IS NULL"),
-        postgresql_where=text("workflow_started_at IS NULL"),
-    ),
+    partial_index("ix_payments_settling", "settle_by", where="status = 'captured'"),
+    partial_index("ix_payments_unstarted", "id", where="workflow_started_at IS NULL"),
 )
 
 effects = Table(
@@ -138,6 +128,11 @@ effects = Table(
     Column("answer", JSON, comment="the ProviderAnswer that decided it"),
     Column("looks", JSON, nullable=False, comment="evidence of each look-up that did not decide"),
     moment("declared_at"),
+    Column(
+        "declared_by_run",
+        String(64),
+        comment="workflow run; null where a repair declared it, or an older build",
+    ),
     moment("resolved_at", nullable=True),
     Index("ix_effects_open", "state", "declared_at"),
 )
@@ -167,12 +162,7 @@ refunds = Table(
     Index("ix_refunds_payment", "payment_id", "merchant_id", "created_at", "id"),
     Index("ix_refunds_merchant_status", "merchant_id", "status", "created_at", "id"),
     Index("ix_refunds_merchant_created", "merchant_id", "created_at", "id"),
-    Index(
-        "ix_refunds_unstarted",
-        "id",
-        sqlite_where=text("workflow_started_at IS NULL"),
-        postgresql_where=text("workflow_started_at IS NULL"),
-    ),
+    partial_index("ix_refunds_unstarted", "id", where="workflow_started_at IS NULL"),
 )
 
 events = Table(
@@ -204,12 +194,7 @@ event_positions = Table(
     Column("merchant_id", String(64), nullable=False),
     moment("dispatched_at", nullable=True),
     Index("ix_event_positions_merchant", "merchant_id", "position"),
-    Index(
-        "ix_event_positions_undispatched",
-        "position",
-        sqlite_where=text("dispatched_at IS NULL"),
-        postgresql_where=text("dispatched_at IS NULL"),
-    ),
+    partial_index("ix_event_positions_undispatched", "position", where="dispatched_at IS NULL"),
 )
 
 unpositioned_events = Table(
@@ -386,11 +371,10 @@ webhook_deliveries = Table(
     moment("delivered_at", nullable=True),
     UniqueConstraint("endpoint_id", "event_id"),
     Index("ix_webhook_deliveries_merchant", "merchant_id", "created_at"),
-    Index(
+    partial_index(
         "ix_webhook_deliveries_unstarted",
         "created_at",
-        sqlite_where=text("workflow_started_at IS NULL AND status = 'pending'"),
-        postgresql_where=text("workflow_started_at IS NULL AND status = 'pending'"),
+        where="workflow_started_at IS NULL AND status = 'pending'",
     ),
     Index("ix_webhook_deliveries_due", "status", "next_attempt_at"),
 )

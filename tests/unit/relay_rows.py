@@ -82,6 +82,7 @@ def effect(
         amount=Money(10000, "EUR"),
         request=FrozenRequest(method="POST", path="/", body="", content_type="x"),
         provider_reference=None,
+        by_run=None,
         now=NOW,
     )
     connection.execute(

@@ -22,7 +22,7 @@ from workers.restore.gaps import Findings
 COMPARED: dict[Table, tuple[str, ...]] = {
     tables.payments: (),
     tables.refunds: (),
-    tables.effects: ("looks",),
+    tables.effects: ("looks", "declared_by_run"),
     tables.events: (),
     tables.reviews: ("evidence",),
     tables.operator_acts: (),

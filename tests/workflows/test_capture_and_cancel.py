@@ -13,12 +13,13 @@ from activities.payment_steps import PaymentSteps
 from activities.provider_steps import ProviderSteps
 from corridor.domain.effect import Operation
 from corridor.domain.failure import Refusal, Refused
+from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.domain.payment import CaptureMethod
 from corridor.fx.desk import Desk
 from corridor.providers.stripe import mapping
 from corridor.storage import effects
 from corridor.storage.tables import merchants
-from tests.workflows.world import World
+from tests.workflows.world import World, now
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -189,6 +190,37 @@ async def test_a_worker_with_a_clock_behind_captures_nothing_at_a_rate_that_has_
     everywhere.clock_of_workers(-timedelta(hours=1))
     assert (await everywhere.capture(payment_id))["status"] == "failed"
     assert ("capture", 10_000) not in await everywhere.moved(payment_id)
+
+
+async def test_a_worker_with_a_clock_behind_renews_a_lock_that_has_run_out(here: World) -> None:
+    payment_id = await _authorised_with_a_lock_that_ran_out(here, slippage_max_bps=500)
+    before = (await here.payment(payment_id)).quote_id
+    here.clock_of_workers(-timedelta(hours=1))
+    assert (await here.capture(payment_id))["status"] == "captured"
+    assert (await here.payment(payment_id)).quote_id != before
+
+
+async def test_a_run_that_counts_its_captures_anew_comes_upon_the_one_under_a_second_key(here: World) -> None:
+    """A run before it spent the first key and sent under a second; its worker was killed before it recorded that."""
+    payment = await here.authorize()
+    edge, environment = here.wired.edge, ActivityEnvironment()
+    for number in (1, 2):
+        wanted = DeclareIn(
+            payment_id=payment.id, object_id=payment.id, operation=Operation.CAPTURE, number=number
+        )
+        await environment.run(PaymentSteps(edge).declare, wanted)
+        if number == 1:
+            await here.database.write(_never_sent, f"{payment.id}:capture:1")
+    second = await here.database.read(effects.get, f"{payment.id}:capture:2")
+    await here.stripe.send(second.key, Operation.CAPTURE, effects.request(second))
+    assert (await here.capture(payment.id))["status"] == "captured"
+    assert dict(await here.effects(payment.id))["capture:2"] == "approved"
+    assert [effect for effect, _ in await here.moved(payment.id)].count("capture") == 1
+
+
+def _never_sent(connection: Connection, key: str) -> None:
+    answer = ProviderAnswer(outcome=Outcome.NOT_SENT, evidence=Evidence(seen_at=now()))
+    effects.record(connection, effects.get(connection, key), answer, now())
 
 
 async def test_a_rate_outside_the_slippage_limit_voids_the_authorisation_and_fails_the_payment(

@@ -92,6 +92,24 @@ async def test_a_run_that_is_reset_while_its_call_is_under_way_sends_no_second_o
     assert await here.effects(payment_id) == [("sale:1", "approved")]
 
 
+async def test_a_call_that_a_reset_run_takes_over_is_not_its_first(here: World) -> None:
+    """It is a first attempt there, of a call that is still under way; with the rate lock over, not seen is not unsent."""
+    here.stripe.promises = here.stripe.promises.model_copy(update={"longest_call_seconds": 12})
+    here.lock(6)
+    await here.plant("latency", milliseconds=9_000)
+    payment_id = await here.accept(slippage_policy="reject")
+    starting = asyncio.create_task(here.start(payment_id))
+    await here.under_way()
+    await here.hint(payment_id)  # a second task, so that the reset keeps the call
+    await here.tasks_completed(payment_id, 2)
+    await asyncio.sleep(4)
+    await here.reset(payment_id)
+    await asyncio.wait([starting])
+    await here.until(payment_id, "captured", "failed")
+    assert await here.effects(payment_id) == [("sale:1", "approved")]
+    assert (await here.payment(payment_id)).status == "captured"
+
+
 async def test_a_run_that_was_reset_before_it_sent_anything_may_send(here: World) -> None:
     here.without_keys()
     payment = await here.authorize()

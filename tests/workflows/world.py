@@ -173,6 +173,15 @@ class World:
         """Take the payment's workflow back to before its last step, as an operator does."""
         await self._reset(self.handle(payment_id), -1)
 
+    async def tasks_completed(self, payment_id: str, count: int) -> None:
+        """Wait until so many tasks of the payment's workflow were completed."""
+        async with asyncio.timeout(30):
+            while True:
+                events = (await self.handle(payment_id).fetch_history()).events
+                if sum(it.HasField("workflow_task_completed_event_attributes") for it in events) >= count:
+                    return
+                await asyncio.sleep(0.1)
+
     async def begin_anew(self, payment_id: str) -> None:
         """Take the payment's workflow back to its beginning."""
         await self._reset(self.handle(payment_id), 0)
@@ -310,6 +319,13 @@ class World:
         """Wait until the payment's row has one of the statuses."""
         async with asyncio.timeout(seconds):
             while (row := await self.payment(payment_id)).status not in statuses:
+                await asyncio.sleep(0.1)
+        return row
+
+    async def until_refund(self, refund_id: str, *statuses: str) -> Any:
+        """The same of a refund."""
+        async with asyncio.timeout(30):
+            while (row := await self.database.read(refunds.load, refund_id)).status not in statuses:
                 await asyncio.sleep(0.1)
         return row
 

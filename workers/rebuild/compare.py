@@ -72,10 +72,13 @@ TABLES: tuple[Compared, ...] = (
     Compared("events", _of(events), ("object_id", "sequence"), ("object_id",)),
     Compared(
         "effects",
-        _of(effects, "looks"),
+        _of(effects, "looks", "declared_by_run"),
         ("key",),
         ("payment_id", "object_id"),
-        {"looks": "evidence of attempts and look-ups that decided nothing is kept in the database alone"},
+        {
+            "looks": "evidence of attempts and look-ups that decided nothing is kept in the database alone",
+            "declared_by_run": "it is for the run that declared it, which may send first",
+        },
     ),
     Compared(
         "idempotency_keys",
