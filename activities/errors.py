@@ -23,6 +23,7 @@ LONGEST_PAUSE_SECONDS = 30
 """Between two tries of one send. Inside it a workflow hears no cancel, and its rate lock runs out; longer waits are the
 workflow's own, between its rounds."""
 LOOK_UP_FAILED = "LOOK_UP_FAILED"
+CAPTURE_NOT_KNOWN = "CAPTURE_NOT_KNOWN"
 
 
 def implements(
@@ -62,6 +63,16 @@ def too_late(effect_key: str, seconds: float) -> ApplicationError:
         f"{effect_key} was not sent: {seconds:.1f} s had passed before the call, and what follows this attempt may count"
         " on nothing being sent by it any more. Nothing was changed; another attempt or a look-up follows.",
         type=TOO_LATE,
+    )
+
+
+def capture_not_known(payment_id: str, status: str) -> ApplicationError:
+    """A refund is only accepted of what is captured: the database is older than that, and the refund waits."""
+    return ApplicationError(
+        f"{payment_id} is {status}, and it was captured when its refund was accepted: the database has come back older."
+        " Nothing was changed; this is tried again until the payment's own workflow has found its capture. What else is"
+        " missing `corridor restore-check` says.",
+        type=CAPTURE_NOT_KNOWN,
     )
 
 

@@ -15,11 +15,11 @@ from activities.contracts import (
     RefundReserved,
 )
 from activities.edge import Edge
-from activities.errors import implements
+from activities.errors import capture_not_known, implements
 from corridor.domain.effect import Operation, effect_number
 from corridor.domain.failure import Refused
 from corridor.domain.money import Money
-from corridor.domain.payment import RefundStatus, StatusReason
+from corridor.domain.payment import REFUNDABLE, RefundStatus, Status, StatusReason
 from corridor.domain.posting import Posting
 from corridor.ledger import store
 from corridor.runtime.crash import crash_point
@@ -36,7 +36,8 @@ class RefundSteps:
     async def reserve(self, wanted: RefundIn) -> RefundReserved:
         """Reserve the money and declare the effect, or refuse; run again, it returns what stands.
 
-        That is the refund's newest effect: a workflow that was lost or reset may have sent under a second key.
+        That is the refund's newest effect: a workflow that was lost or reset may have sent under a second key. Raises
+        (retryable) CAPTURE_NOT_KNOWN.
         """
         crash_point("reservation.before_commit")
         reserved = await self._edge.database.write(self._reserve_and_tell, wanted, self._edge.now())
@@ -65,6 +66,10 @@ class RefundSteps:
         return _reserved(refund, plans.plan_of(known, self._edge.providers[payment.provider]), posted)
 
     def _reserve(self, connection: Connection, payment: Any, refund: Any, now: datetime) -> RefundReserved:
+        # Refused now, it would be told as failed although the provider may have paid it back before the database was lost.
+        status = Status(payment.status)
+        if status not in REFUNDABLE and not status.is_terminal:
+            raise capture_not_known(payment.id, status)
         refunds.mark_started(connection, refund.id, now)
         try:
             with connection.begin_nested():

@@ -19,7 +19,7 @@ from corridor.ledger.chart import NEVER_IN_DEBIT, kind_of
 from corridor.storage.database import Database, DatabaseUnavailable
 from corridor.storage.ledger_tables import account_balances, accounts, entries
 from corridor.storage.tables import event_positions, events
-from workers.restore.gaps import GapKind
+from workers.restore.gaps import DIFFERING
 
 LOOK_SECONDS = 2.0
 
@@ -57,7 +57,7 @@ class WentBack:
 
         The command lists them and stops their workflows; `corridor resume` goes on from the database, unless they ended.
         """
-        return frozenset(gap.object_id for gap in self.recovered.left if gap.kind is GapKind.DIVERGED)
+        return frozenset(gap.object_id for gap in self.recovered.left if gap.kind in DIFFERING)
 
 
 @dataclass

@@ -27,11 +27,12 @@ from workers.histories import reading
 from workers.histories.archive import Archive
 from workers.histories.reading import Reading, Sealed
 from workers.restore import deliveries
-from workers.restore.gaps import Findings, Gap, GapKind
+from workers.restore.gaps import DIFFERING, Findings, Gap, GapKind
 from workers.restore.imports import Imports
 from workers.restore.imports import catch_up as importing_again
 from workers.restore.picture import Picture, look
 from workers.restore.repair import Family, Repaired, repair
+from workers.restore.untold import as_the_provider_tells
 from workflows import names
 
 STANDS_STILL = 4
@@ -89,7 +90,10 @@ class Check:
         await self._list_is_whole()
         since = self.since or await self.database.read(newest_surely_known)
         imports = Imports()
-        families = await self._read_families(since, findings, imports)
+        families = [
+            await as_the_provider_tells(family, self.edge.providers)
+            for family in await self._read_families(since, findings, imports)
+        ]
         behind, gaps, lost = await self._compare(families, imports)
         if is_repair:
             ahead = await self._repair(behind, imports, lost, findings)
@@ -208,13 +212,13 @@ class Check:
                 repaired, placed = await self.database.write(self._for_good, family, imports, beyond)
                 if placed:
                     beyond = 0  # that place is beyond all that were given; those that follow come after it
-                made = [gap for gap in repaired.gaps if gap.kind is not GapKind.DIVERGED]
+                made = [gap for gap in repaired.gaps if gap.kind not in DIFFERING]
                 is_further |= findings.note(family.payment_id, made)
                 if len(made) < len(repaired.gaps):
                     differing.append((family, repaired))
             behind = [family for family, _ in differing]
         for _, last in differing:
-            findings.gaps += [gap for gap in last.gaps if gap.kind is GapKind.DIVERGED]
+            findings.gaps += [gap for gap in last.gaps if gap.kind in DIFFERING]
         return [it for _, last in differing for it in last.ahead]
 
     def _for_good(

@@ -23,12 +23,17 @@ class GapKind(StrEnum):
     ROWS = "settlement_rows_missing"
     KEY_TAKEN = "idempotency_key_taken"
     DIVERGED = "history_and_database_differ"
+    UNDER_WAY = "call_under_way"
     MERCHANT = "merchant_missing"
     SEALED = "history_sealed"
     UNREAD = "history_not_readable"
     NO_HISTORY = "no_history"
     STRANGER = "provider_effect_unknown"
     UNREACHABLE = "provider_not_reached"
+
+
+DIFFERING = (GapKind.DIVERGED, GapKind.UNDER_WAY)
+"""A payment that could not be brought up to its histories: its workflows that are ahead are stopped."""
 
 
 @dataclass(frozen=True)

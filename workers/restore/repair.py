@@ -6,7 +6,7 @@ where steps of a payment and of its refunds compete, these numbers say which cam
 gets another meaning, and a difference is found and undone, never written over.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -34,6 +34,13 @@ DIVERGED = (
     " `corridor resume`: that looks up what the database knows and may send anew what it does not, and leaves a payment"
     " whose workflow has ended to you"
 )
+
+UNDER_WAY = (
+    "its refund's workflow is stopped, and the payment's own finds out what its call has done; `corridor resume` begins"
+    " the refund again, which waits until then"
+)
+CALLS = (contracts.EXECUTE.name, contracts.LOOK_UP.name)
+"""Steps that ask a provider: what one has done is told by its answer, and its workflow takes it until there is one."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ def repair(connection: Connection, family: Family, edge: Edge, before: Picture) 
         # What was believed is not borne out; a person goes on from what needs no belief.
         point.rollback()
         taken = _retake(connection, family, edge, before, is_believing=False)
-    refused = [Gap(GapKind.DIVERGED, family.payment_id, it, DIVERGED) for it in (taken.refusal,) if it]
+    refused = [] if taken.refusal is None else [taken.refusal]
     return Repaired([*made, *differences(before, taken.after), *refused], taken.after, taken.ahead)
 
 
@@ -133,7 +140,7 @@ class Taken:
     """
 
     after: Picture
-    refusal: str | None = None
+    refusal: Gap | None = None
     ahead: list[Reading] = field(default_factory=list)
 
 
@@ -160,18 +167,17 @@ def _retake(
             queue, _ = _fitting(connection, retake, family.payment_id, heads, is_believed=True)
         if queue is None:
             ahead = [run for head in heads for run in _from_there_on(family, head[0])]
-            return Taken(look(connection, family.object_ids), refusal, ahead)
+            gap = _refused(family, refusal, [head[0].object_id for head in heads])
+            return Taken(look(connection, family.object_ids), gap, ahead)
         taken = queue.pop(0)
         for stood in taken.stands:
             if stood.sequence > furthest.get(stood.object_id, (0, taken))[0]:
                 furthest[stood.object_id] = stood.sequence, taken
     after = look(connection, family.object_ids)
     for object_id, (sequence, it) in furthest.items():
-        if after.sequence(object_id) < sequence:
-            refusal = (
-                f"{it.label}: {object_id} would be at event {after.sequence(object_id)}, it was at {sequence}"
-            )
-            return Taken(after, refusal, _from_there_on(family, it))
+        if (now := after.sequence(object_id)) < sequence:
+            found = f"{it.label}: {object_id} would be at event {now}, it was at {sequence}"
+            return Taken(after, _refused(family, found, [it.object_id]), _from_there_on(family, it))
     return Taken(after)
 
 
@@ -191,6 +197,16 @@ def _fitting(
             return queue, ""
         refusals.append(f"{queue[0].label}: {refusal}")
     return None, refusals[0]
+
+
+def _refused(family: Family, found: str, object_ids: Sequence[str]) -> Gap:
+    """What refunds were told of a payment whose own call has not told yet, that call will tell when it is repeated."""
+    is_under_way = bool(family.payment) and any(
+        step.ending == "open" and step.name in CALLS for step in family.payment[-1].steps
+    )
+    if is_under_way and family.payment_id not in object_ids:
+        return Gap(GapKind.UNDER_WAY, family.payment_id, found, UNDER_WAY)
+    return Gap(GapKind.DIVERGED, family.payment_id, found, DIVERGED)
 
 
 def _from_there_on(family: Family, it: Recorded) -> list[Reading]:
