@@ -1,5 +1,6 @@
 """Exporting from a real server: what is new or grew, once; continuously, with the lag; and a rebuild from it."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
@@ -98,6 +99,33 @@ async def test_a_continuous_export_tells_its_lag(here: World, archive: Archive) 
     assert reached.at <= datetime.fromisoformat(line.exported_at)
     waited = datetime.fromisoformat(line.exported_at) - datetime.fromisoformat(line.last_event_at)
     assert lags[-1] >= waited.total_seconds()
+
+
+async def test_a_continuous_export_whose_clock_is_ahead_misses_no_end(here: World, archive: Archive) -> None:
+    """What ended between two passes is asked for by the clock that says when it ended."""
+    waits, since = (await here.authorize()).id, now() - timedelta(minutes=1)
+    passes = follow(
+        here.client,
+        archive,
+        "b1",
+        lambda: now() + timedelta(hours=1),
+        since,
+        _A_MOMENT,
+        timedelta(days=1),
+        Reached(),
+    )
+    with archive.writing():
+        # One more, so that the bound it looks back to is no longer the one it was given.
+        await _until_archived(here, archive, since, waits)
+        first = await anext(passes)
+        assert first.seen >= 1
+        await anext(passes)
+        await here.cancel(waits)
+        async with asyncio.timeout(30):
+            async for _ in passes:
+                if (waits, "completed") in _of(archive, waits):
+                    break
+    assert archive.verify().holds
 
 
 async def test_the_books_are_rebuilt_from_an_archive(here: World, archive: Archive, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ continuous export every so often, because payments may run for weeks and Tempora
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,13 +17,17 @@ from corridor.runtime.patience import while_away
 from workers.histories.archive import Archive, Line
 
 OVERLAP = timedelta(minutes=5)
-"""How far behind its last pass a continuous export looks: Temporal's list of runs lags behind a little."""
+"""How far behind the newest end of a run it knows a continuous export looks: Temporal's list of runs lags a little."""
 FETCHED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass: runs seen, files written, and how long the oldest end of a run had waited to be archived."""
+    """One pass: runs seen, files written, and how long the oldest end of a run had waited to be archived.
+
+    Ends are timed by Temporal's clock, archiving by the one here. That one being ahead makes the lag longer than it is;
+    `clock_behind_seconds` is by how much it was found to be behind, which is part of the lag.
+    """
 
     seen: int
     written: int
@@ -33,13 +37,18 @@ class Pass:
     took_seconds: float
     trouble: str | None = None
     """Why nothing could be exported; the lag is then counted from the last pass that could."""
+    newest_end: datetime | None = None
+    """Of the runs that were listed, by Temporal's clock."""
+    clock_behind_seconds: float = 0.0
 
     def __str__(self) -> str:
         if self.trouble is not None:
             return f"nothing archived: {self.trouble}; lag {self.lag_seconds:.1f} s"
+        slow = self.clock_behind_seconds
+        behind = f" (the clock here is {slow:.1f} s behind Temporal's, or more)" if slow else ""
         return (
             f"{self.written} of {self.seen} histories archived ({self.bytes} bytes) in {self.took_seconds:.1f} s; "
-            f"lag {self.lag_seconds:.1f} s; head {self.head}"
+            f"lag {self.lag_seconds:.1f} s{behind}; head {self.head}"
         )
 
 
@@ -65,22 +74,28 @@ async def export(
     since: datetime | None = None,
     *,
     with_running: bool = True,
+    clock_behind_seconds: float = 0.0,
 ) -> Pass:
-    """Archive what is new or has grown. Runs of which Temporal lists no more events than archived are not fetched."""
+    """Archive what is new or has grown. Runs of which Temporal lists no more events than archived are not fetched.
+
+    `clock_behind_seconds` is what the pass before found.
+    """
     began, seen = clock(), 0
     lines: list[Line] = []
-    lag = 0.0
+    newest_end: datetime | None = None
     query = query_since("", since) if with_running else _closed_since(since)
     async for wanted in _wanted(client, archive, query):
         seen += len(wanted.listed)
+        newest_end = max(filter(None, (newest_end, *wanted.ends)), default=None)
         for run in await wanted.fetched(client):
             line = await asyncio.to_thread(archive.add, run, clock(), build)
             if line is not None:
                 lines.append(line)
-                lag = max(lag, _waited(line))
     head = archive.seal_head(clock())
     took = (clock() - began).total_seconds()
-    return Pass(seen, len(lines), sum(line.bytes for line in lines), lag, head, took)
+    lag, behind = _lag(lines, clock_behind_seconds)
+    size = sum(line.bytes for line in lines)
+    return Pass(seen, len(lines), size, lag, head, took, newest_end=newest_end, clock_behind_seconds=behind)
 
 
 async def follow(
@@ -95,20 +110,24 @@ async def follow(
 ) -> AsyncIterator[Pass]:
     """Passes until the caller stops asking; each tells its lag, which must stay far below the retention.
 
-    A server that is away for a while costs passes and no history: the next one looks back to the last that succeeded.
+    A server that is away for a while costs passes and no history: the next one looks back to where the last that
+    succeeded had got to.
     """
-    running_due, started = datetime.min.replace(tzinfo=UTC), clock()
+    running_due, started, behind = datetime.min.replace(tzinfo=UTC), clock(), 0.0
     while True:
         began = clock()
         with_running = began >= running_due
         try:
-            done = await export(client, archive, build, clock, since, with_running=with_running)
+            done = await export(
+                client, archive, build, clock, since, with_running=with_running, clock_behind_seconds=behind
+            )
         except RPCError as error:
-            behind = (clock() - (reached.at or started)).total_seconds()
-            done = Pass(0, 0, 0, behind, archive.head, 0.0, trouble=f"Temporal: {error.message}")
+            lag = (clock() - (reached.at or started)).total_seconds()
+            done = Pass(0, 0, 0, lag, archive.head, 0.0, trouble=f"Temporal: {error.message}")
         else:
             running_due = began + running_every if with_running else running_due
-            since, reached.at = began - OVERLAP, began
+            since, reached.at = _looks_back_to(since, done.newest_end, began), began
+            behind = done.clock_behind_seconds
         yield done
         await asyncio.sleep(max(0.0, (every - (clock() - began)).total_seconds()))
 
@@ -119,6 +138,10 @@ class _Wanted:
 
     listed: list[WorkflowExecution]
     missing: list[WorkflowExecution]
+
+    @property
+    def ends(self) -> list[datetime]:
+        return [it.close_time for it in self.listed if it.close_time is not None]
 
     async def fetched(self, client: Client) -> list[Run]:
         runs = await asyncio.gather(*(fetch(client, it.id, it.run_id) for it in self.missing))
@@ -157,9 +180,31 @@ def _closed_since(since: datetime | None) -> str:
     return f'ExecutionStatus != "Running"{moment}'
 
 
+def _looks_back_to(since: datetime | None, newest_end: datetime | None, began: datetime) -> datetime | None:
+    """Where the next pass begins: by Temporal's own clock, for it is what ends are compared with.
+
+    By ours alone, were it ahead, every run that ends between two passes would be passed over for good. A host of
+    Temporal's whose clock is ahead would do the same, and of the two clocks the earlier does no harm.
+    """
+    if newest_end is None:
+        return since
+    bound = min(newest_end, began) - OVERLAP
+    return bound if since is None else max(since, bound)
+
+
+def _lag(lines: Sequence[Line], behind: float) -> tuple[float, float]:
+    """The longest wait of a run that ended, and how far the clock here is behind, which is part of that wait.
+
+    Nothing is archived before it ended, so what seems to be shows the least by which the clock is behind: `behind` of
+    the pass before holds as long as there is such a run. What was archived of a running one says nothing about lag.
+    """
+    waits = [_waited(line) for line in lines if line.status != "running"]
+    if not waits:
+        return 0.0, behind
+    slow = max(behind, -min(waits)) if min(waits) < 0 else 0.0
+    return max(waits) + slow, slow
+
+
 def _waited(line: Line) -> float:
-    """Between what was archived last of a run and its archiving; of a running one it says nothing about lag."""
-    if line.status == "running":
-        return 0.0
     waited = datetime.fromisoformat(line.exported_at) - datetime.fromisoformat(line.last_event_at)
-    return max(0.0, waited.total_seconds())
+    return waited.total_seconds()
