@@ -143,6 +143,7 @@ async def test_the_books_are_rebuilt_from_an_archive(here: World, archive: Archi
         refunds=Shelf({refund: told.refunds[refund]}),
         postings=Shelf({key: it for key, it in told.postings.items() if key.startswith((payment, refund))}),
         effects=Shelf({key: it for key, it in told.effects.items() if it.payment_id == payment}),
+        fates=Shelf({key: it for key, it in told.fates.items() if key.startswith((payment, refund))}),
     )
     found = Rebuilt(mine)
     target = Database(f"sqlite:///{tmp_path / 'rebuilt.db'}")

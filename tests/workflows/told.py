@@ -44,12 +44,17 @@ class Told:
 
 
 async def told_since(here: World, directory: Path, began: datetime) -> Told:
-    """Everything that was started since, read from Temporal."""
-    found = Rebuilt(Books())
-    converter = here.client.data_converter
+    """Everything that was started since, read from Temporal when every settlement row is where it belongs."""
     async with asyncio.timeout(60):
         while await here.database.read(_rows_on_their_way):
             await asyncio.sleep(0.1)
+    return await told_now(here, directory, began)
+
+
+async def told_now(here: World, directory: Path, began: datetime) -> Told:
+    """Everything that was started since, as it stands."""
+    found = Rebuilt(Books())
+    converter = here.client.data_converter
     await asyncio.sleep(2)  # the server's list of runs lags behind
     query = f'{rebuild.CARRIES_MONEY} AND StartTime >= "{began.isoformat()}"'
     await rebuild.fold(from_server(here.client, query), converter, found)

@@ -3,6 +3,10 @@
 A capture is told twice by the branches of a reset, and by a resumed payment's second run; each fact is kept under its
 own key (posting key, effect key, object and event number), so it counts once however often it is told. Nothing is
 computed by today's rules: what is here was said by a step's result.
+
+Runs are read in any order, mostly the newest first, and a resumed one tells what became of things that only the run
+before it began. So nothing that is told is judged by what is known so far: each kind lies on a shelf of its own, and
+what belongs to nothing is found when the last run is read.
 """
 
 from collections.abc import Iterable, Sequence
@@ -58,6 +62,10 @@ class Carried:
     standings: dict[int, list[tuple[datetime, Standing]]] = field(default_factory=dict)
     former: dict[int, Former] = field(default_factory=dict)
     quotes: dict[str, Quote] = field(default_factory=dict)
+    newest_run_at: datetime | None = None
+    """When the last of its runs began that was read."""
+    told_lines: frozenset[tuple[str, str]] = frozenset()
+    """Settlement rows that run was told of. What a lost one was told, the next import tells its successor."""
 
     @property
     def sequence(self) -> int:
@@ -83,22 +91,29 @@ class Carried:
 
 @dataclass
 class EffectTold:
-    """A declared effect and, where a step was told of it, what is recorded of its fate."""
+    """A declared effect."""
 
     plan: EffectPlan
     payment_id: str
-    answer: ProviderAnswer | None = None
-    resolved_at: datetime | None = None
-    told_at: datetime | None = None
 
     @property
     def object_id(self) -> str:
         return self.plan.effect_key.partition(":")[0]
 
 
+@dataclass
+class FateTold:
+    """What is recorded of an effect's fate, as the workflow named here was told of it."""
+
+    workflow_id: str
+    answer: ProviderAnswer | None = None
+    resolved_at: datetime | None = None
+    told_at: datetime | None = None
+
+
 @dataclass(frozen=True)
 class Closing:
-    """What may have ended a review; the earliest did."""
+    """What may have ended a review."""
 
     at: datetime
     decision: str
@@ -106,16 +121,22 @@ class Closing:
     note: str
 
 
+@dataclass(frozen=True)
+class Decision(Closing):
+    """A person's word, as the workflow named here was told it."""
+
+    workflow_id: str
+
+
 @dataclass
 class ReviewTold:
-    """A question to a person, and everything that may have answered it."""
+    """A question to a person."""
 
     review_id: str
     payment_id: str
     object_id: str
     reason: str
     created_at: datetime
-    decided: Closing | None = None
 
 
 @dataclass(frozen=True)
@@ -148,11 +169,12 @@ class Books:
     refunds: Objects = field(default_factory=Shelf)
     postings: Shelf[str, Booked] = field(default_factory=Shelf)
     effects: Shelf[str, EffectTold] = field(default_factory=Shelf)
+    fates: Shelf[str, FateTold] = field(default_factory=Shelf)
     lines: Shelf[tuple[str, str], LineTold] = field(default_factory=Shelf)
     batches: Shelf[tuple[str, str], BatchTold] = field(default_factory=Shelf)
     reviews: Shelf[str, ReviewTold] = field(default_factory=Shelf)
+    decisions: Shelf[str, Decision] = field(default_factory=Shelf)
     withdrawals: Shelf[str, list[Closing]] = field(default_factory=Shelf)
-    told_lines: Shelf[tuple[str, str], None] = field(default_factory=Shelf)
     conflicts: list[str] = field(default_factory=list)
     silent: set[str] = field(default_factory=set)
     histories: int = 0
@@ -173,15 +195,14 @@ class Books:
         match reading.start:
             case PaymentStart() as start:
                 self._carry(self.payments, start.payment_id, start, reading)
-                self._plan(start.resume.plan if start.resume else None, start.payment_id)
+                if start.resume is not None:
+                    self._plan(start.resume.plan, start.payment_id)
+                    self._plan(start.resume.undo, start.payment_id)
             case RefundStart() as start:
                 self._carry(self.refunds, start.refund_id, start, reading)
         for step in reading.steps:
             if step.ending == "completed" and step.result is not None:
                 self._step(reading, step)
-        for signal in reading.signals:
-            if signal.name == names.SETTLEMENT_FACT:
-                self.told_lines[signal.argument.provider, signal.argument.line_id] = None
 
     def _carry(self, into: Objects, object_id: str, start: Any, reading: Reading) -> None:
         """The earliest run knows best what was accepted: a resumed one was started from a row that had changed."""
@@ -190,6 +211,8 @@ class Books:
             carried.started_at = reading.started_at
             if start.accepted is not None:
                 carried.accepted, carried.accepted_at = start.accepted, start.accepted_at
+        if carried.newest_run_at is None or reading.started_at >= carried.newest_run_at:
+            carried.newest_run_at, carried.told_lines = reading.started_at, _facts(reading)
         if start.accepted is None:
             self.silent.add(reading.workflow_id)
 
@@ -249,11 +272,9 @@ class Books:
     def _decided(self, reading: Reading, step: StepTaken, at: datetime) -> None:
         """By the person whose command it was: they are carried out in the order in which they came."""
         number = reading.of(DECIDE_REVIEW).index(step)
-        asked = reading.decisions[number : number + 1]
-        if asked and asked[0].review_id in self.reviews:
-            (command,) = asked
-            told = self.reviews[command.review_id]
-            told.decided = told.decided or Closing(at, command.decision, command.decided_by, command.note)
+        for command in reading.decisions[number : number + 1]:
+            said = Decision(at, command.decision, command.decided_by, command.note, reading.workflow_id)
+            self.decisions.setdefault(command.review_id, said)
 
     def _plan(self, plan: EffectPlan | None, payment_id: str) -> None:
         if plan is not None:
@@ -289,15 +310,15 @@ class Books:
 
     def _outcome(self, reading: Reading, key: str | None, executed: Executed, at: datetime) -> None:
         """The latest word on an effect; a proof is never replaced by less."""
-        if key is None or key not in self.effects:
-            self.conflicts.append(f"{reading.workflow_id} tells of effect {key}, which no history declares")
+        if key is None:
+            self.conflicts.append(f"{reading.workflow_id} tells of an effect and not of which")
             return
-        effect = self.effects[key]
-        if effect.resolved_at is not None and executed.resolved_at is None:
+        fate = self.fates.setdefault(key, FateTold(reading.workflow_id))
+        if fate.resolved_at is not None and executed.resolved_at is None:
             return
-        if effect.told_at is None or at >= effect.told_at:
-            effect.answer, effect.resolved_at = executed.answer, executed.resolved_at
-            effect.told_at = at
+        if fate.told_at is None or at >= fate.told_at:
+            fate.answer, fate.resolved_at = executed.answer, executed.resolved_at
+            fate.told_at = at
 
     def _page(self, step: StepTaken) -> None:
         given, page = step.given, step.result
@@ -316,3 +337,9 @@ class Books:
         told = self.batches.setdefault(key, BatchTold(step.given.provider))
         if told.closed_at is None or (step.result.closed_at or told.closed_at) >= told.closed_at:
             told.closed_at, told.balanced = step.result.closed_at, step.result.balanced
+
+
+def _facts(reading: Reading) -> frozenset[tuple[str, str]]:
+    """The settlement rows that a run was told of; a reset brings along what the run before it was told."""
+    facts = [it.argument for it in reading.signals if it.name == names.SETTLEMENT_FACT]
+    return frozenset((fact.provider, fact.line_id) for fact in facts)

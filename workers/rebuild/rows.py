@@ -72,8 +72,11 @@ class Rebuild:
         self._postings(connection)
         for _, effect in self.books.effects.in_order():
             self._effect(connection, effect)
+            self.books.spill()
         for _, review in self.books.reviews.in_order():
             self._review(connection, review)
+            self.books.spill()
+        self._name_what_belongs_to_nothing()
         self._settlement(connection)
 
     def _in_order(self, objects: Objects) -> Iterator[tuple[str, Carried]]:
@@ -89,6 +92,19 @@ class Rebuild:
     def _name_gaps(self, object_id: str, carried: Carried) -> None:
         missing = sorted(set(range(2, carried.sequence)).difference(carried.events))
         self.problems += [f"{object_id}: event {number} is told by no history" for number in missing]
+
+    def _name_what_belongs_to_nothing(self) -> None:
+        """What became of an effect or a review whose beginning no history tells."""
+        self.problems += [
+            f"{fate.workflow_id} tells of effect {key}, which no history declares"
+            for key, fate in self.books.fates.in_order()
+            if key not in self.books.effects
+        ]
+        self.problems += [
+            f"{said.workflow_id} tells that {said.decided_by} decided review {review_id}, which no history opens"
+            for review_id, said in self.books.decisions.in_order()
+            if review_id not in self.books.reviews
+        ]
 
     def _merchants(self, connection: Connection) -> None:
         """Rows that payments refer to: who a merchant is, and at what price, is configuration and in no history."""
@@ -198,7 +214,8 @@ class Rebuild:
         return True
 
     def _effect(self, connection: Connection, effect: EffectTold) -> None:
-        plan, answer = effect.plan, effect.answer
+        plan, fate = effect.plan, self.books.fates.get(effect.plan.effect_key)
+        answer = None if fate is None else fate.answer
         payment = payments.find(connection, effect.payment_id)
         if payment is None:
             self.problems.append(f"effect {plan.effect_key}: its payment is in no history")
@@ -222,7 +239,7 @@ class Rebuild:
             "answer": None if answer is None else answer.model_dump(mode="json"),
             "looks": [],
             "declared_at": plan.declared_at,
-            "resolved_at": effect.resolved_at,
+            "resolved_at": None if fate is None else fate.resolved_at,
         }
         connection.execute(insert(effect_table).values(**values))
 
@@ -241,21 +258,33 @@ class Rebuild:
             evidence={},
             now=told.created_at,
         )
-        closings = [it for it in self._closings(told) if it.at >= told.created_at]
-        if closings:
-            end = min(closings, key=lambda it: it.at)
+        end = self._end_of(told)
+        if end is not None:
             reviews.decide(connection, told.review_id, end.decision, end.decided_by, end.note, end.at)
 
-    def _closings(self, told: ReviewTold) -> list[Closing]:
-        """A person's word first: a finding is itself recorded as the effect's proof, at the same moment."""
-        found = [] if told.decided is None else [told.decided]
-        found += self.books.withdrawals.get(told.object_id, [])
-        for _, effect in self.books.effects.in_order(f"{told.object_id}:"):
-            if effect.answer is not None and effect.resolved_at:
-                decision = "found" if effect.answer.outcome is Outcome.APPROVED else "absent"
-                note = f"the provider's record: {effect.answer.evidence.provider_status}"
-                found.append(Closing(effect.resolved_at, decision, "evidence", note))
-        return found
+    def _end_of(self, told: ReviewTold) -> Closing | None:
+        """A person's word names the review, so it ended it whatever the clocks say, unless it came too late.
+
+        Then its step told when the review had ended already, and that is the moment of the evidence that ended it.
+        """
+        said = self.books.decisions.get(told.review_id)
+        others = list(self._without_a_person(told.object_id, said))
+        if said is not None:
+            return next((it for it in others if it.at == said.at), said)
+        return min((it for it in others if it.at >= told.created_at), key=lambda it: it.at, default=None)
+
+    def _without_a_person(self, object_id: str, said: Closing | None) -> Iterator[Closing]:
+        """What may have ended a review before anybody had to. A person's own finding is on record as evidence too."""
+        yield from self.books.withdrawals.get(object_id, [])
+        own = None if said is None else (said.decision, f"{said.decided_by}: {said.note}")
+        for _, fate in self.books.fates.in_order(f"{object_id}:"):
+            if fate.answer is None or fate.resolved_at is None:
+                continue
+            evidence = fate.answer.evidence
+            if (evidence.provider_status, evidence.note) != own:
+                decision = "found" if fate.answer.outcome is Outcome.APPROVED else "absent"
+                note = f"the provider's record: {evidence.provider_status}"
+                yield Closing(fate.resolved_at, decision, "evidence", note)
 
     def _settlement(self, connection: Connection) -> None:
         for (provider, line_id), line in self.books.lines.in_order():
@@ -294,7 +323,9 @@ class Rebuild:
         booked = self.books.postings.get(f"{provider}:{line_id}")
         if booked is not None:
             return ("unmatched" if booked.posting.kind == "adjustment" else "posted"), None
-        return ("signaled" if (provider, line_id) in self.books.told_lines else "staged"), None
+        payment = self.books.payments.get(row.payment_id or "")
+        is_told = payment is not None and (provider, line_id) in payment.told_lines
+        return ("signaled" if is_told else "staged"), None
 
 
 def _claim(
