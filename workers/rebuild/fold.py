@@ -149,10 +149,13 @@ class LineTold:
 
 @dataclass
 class BatchTold:
+    """A batch as it was found, and its last closing: one that a row was left over of is closed again."""
+
     provider: str
     batch: SettlementBatch | None = None
     closed_at: datetime | None = None
-    balanced: bool | None = None
+    told_at: datetime | None = None
+    """When the server was told of that closing: the clocks of two workers do not say which came last."""
 
 
 Objects = Shelf[str, Carried]
@@ -335,8 +338,8 @@ class Books:
             return
         key = (step.given.provider, step.given.batch_id)
         told = self.batches.setdefault(key, BatchTold(step.given.provider))
-        if told.closed_at is None or (step.result.closed_at or told.closed_at) >= told.closed_at:
-            told.closed_at, told.balanced = step.result.closed_at, step.result.balanced
+        if step.result.closed_at is not None and (told.told_at is None or step.at >= told.told_at):
+            told.closed_at, told.told_at = step.result.closed_at, step.at
 
 
 def _facts(reading: Reading) -> frozenset[tuple[str, str]]:
