@@ -47,6 +47,8 @@ class Compared:
     """Columns that name the payment or refund a row belongs to."""
     not_derivable: Mapping[str, str] = field(default_factory=dict)
     """By column, or `column.field` where a part of a JSON value is left out."""
+    amount: str | None = None
+    """The column that counts minor units of the row's `account`, where there is one."""
 
 
 def _of(table: Any, *leave_out: str) -> Select[Any]:
@@ -65,8 +67,8 @@ _SHARDS = "only how the sum is spread over rows; the sum is compared"
 
 TABLES: tuple[Compared, ...] = (
     Compared("postings", _of(postings, "id"), ("key",), ("object_id",), {"id": _NUMBER}),
-    Compared("entries", _ENTRIES, ("key", "leg"), ("object_id",), {"posting_id": _NUMBER}),
-    Compared("account_balances", _BALANCES, ("account",), (), {"shard": _SHARDS}),
+    Compared("entries", _ENTRIES, ("key", "leg"), ("object_id",), {"posting_id": _NUMBER}, "amount_minor"),
+    Compared("account_balances", _BALANCES, ("account",), (), {"shard": _SHARDS}, "balance_minor"),
     Compared("payments", _of(payments), ("id",), ("id",)),
     Compared("refunds", _of(refunds), ("id",), ("id", "payment_id")),
     Compared("events", _of(events), ("object_id", "sequence"), ("object_id",)),
@@ -145,6 +147,8 @@ class Difference:
     rebuilt: str
     owners: tuple[str, ...] = ()
     """The payments and refunds that the row belongs to."""
+    money: tuple[str, int] | None = None
+    """The account, and how many minor units more of it the live row holds: those of its entries make its balance's."""
 
     def __str__(self) -> str:
         where = f"{self.table} {self.key}" + (f" {self.column}" if self.column else "")
@@ -278,12 +282,13 @@ def _tell(
 ) -> None:
     name = " ".join(map(str, key))
     owners = tuple(sorted(_owners(table, live or rebuilt or {})))
+    money = _money(table, live, rebuilt)
     if live is None or rebuilt is None:
         only = "only_rebuilt" if live is None else "only_live"
         setattr(report, only, getattr(report, only) + 1)
         row = _row(live or rebuilt or {})
         sides = ("absent", row) if live is None else (row, "absent")
-        return report.note(Difference(table.name, name, None, *sides, owners))
+        return report.note(Difference(table.name, name, None, *sides, owners, money))
     report.different += 1
     for column in _differing(live, rebuilt):
         report.note(
@@ -294,8 +299,18 @@ def _tell(
                 _shown(live[column], column),
                 _shown(rebuilt[column], column),
                 owners,
+                money if column == table.amount else None,
             )
         )
+
+
+def _money(table: Compared, live: Values | None, rebuilt: Values | None) -> tuple[str, int] | None:
+    """None where the two sides are of different accounts, too: that is no sum."""
+    accounts = {row["account"] for row in (live, rebuilt) if row is not None and table.amount is not None}
+    if table.amount is None or len(accounts) != 1:
+        return None
+    ours, theirs = (0 if row is None else int(row[table.amount]) for row in (live, rebuilt))
+    return accounts.pop(), ours - theirs
 
 
 def _differing(live: Values, rebuilt: Values) -> Iterator[str]:
