@@ -113,10 +113,12 @@ async def follow(
     A server that is away for a while costs passes and no history: the next one looks back to where the last that
     succeeded had got to.
     """
-    running_due, started, behind = datetime.min.replace(tzinfo=UTC), clock(), 0.0
+    running_at, started, behind = datetime.min.replace(tzinfo=UTC), clock(), 0.0
     while True:
         began = clock()
-        with_running = began >= running_due
+        # Before the last time only where the clock was put back, and then nobody knows how long ago that was.
+        with_running = not timedelta(0) <= began - running_at < running_every
+        reached.at = None if reached.at is None else min(reached.at, began)
         try:
             done = await export(
                 client, archive, build, clock, since, with_running=with_running, clock_behind_seconds=behind
@@ -125,11 +127,12 @@ async def follow(
             lag = (clock() - (reached.at or started)).total_seconds()
             done = Pass(0, 0, 0, lag, archive.head, 0.0, trouble=f"Temporal: {error.message}")
         else:
-            running_due = began + running_every if with_running else running_due
+            running_at = began if with_running else running_at
             since, reached.at = _looks_back_to(since, done.newest_end, began), began
             behind = done.clock_behind_seconds
         yield done
-        await asyncio.sleep(max(0.0, (every - (clock() - began)).total_seconds()))
+        left = every - max(timedelta(0), clock() - began)
+        await asyncio.sleep(max(0.0, left.total_seconds()))
 
 
 @dataclass(frozen=True)
