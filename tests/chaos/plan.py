@@ -149,7 +149,8 @@ def _kills(random: Random, profile: Profile, database: str) -> Iterator[Act]:
 def _pauses(random: Random, profile: Profile) -> Iterator[Act]:
     for number in range(profile.pauses):
         target = PROCESSES[number % len(PROCESSES)]
-        is_long = number % 10 == 1
+        # Six and the number of processes have no common divisor, so the long ones go round among all of them.
+        is_long = number % 6 == 1
         seconds = LONG_PAUSE_SECONDS if is_long else round(random.uniform(0.5, 6), 1)
         yield Act(_moment(random, profile, seconds), Kind.PAUSE, target, {"seconds": seconds})
 

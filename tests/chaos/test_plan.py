@@ -10,9 +10,10 @@ import pytest
 
 from tests.chaos.arrivals import Story
 from tests.chaos.faults import failover, temporal
-from tests.chaos.faults.network import edges
-from tests.chaos.plan import Kind, expand
+from tests.chaos.faults.network import DATABASE_EDGES, GRPC_EDGES, edges, kinds
+from tests.chaos.plan import LONG_PAUSE_SECONDS, Kind, expand
 from tests.chaos.profile import PROCESSES, PROFILES
+from tests.chaos.proxy.fault import HTTP_ONLY, FaultKind
 from tests.chaos.stand import WORKERS, apart, settings_for, targets
 
 DATABASES = ("sqlite", "postgresql")
@@ -49,6 +50,20 @@ def test_every_edge_is_broken_in_every_profile(database: str) -> None:
         assert {act.target for act in acts} == set(edges(database))
 
 
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("name", ["smoke", "soak"])
+def test_every_edge_gets_everything_that_it_can_carry(name: str, database: str) -> None:
+    acts = [act for act in expand(1, PROFILES[name], database).acts if act.kind is Kind.NETWORK]
+    for edge in edges(database):
+        drawn = [act.words for act in acts if act.target == edge]
+        assert {words["fault"] for words in drawn} == kinds(edge)
+        stays_whole = edge in GRPC_EDGES + DATABASE_EDGES
+        assert kinds(edge) == (set(FaultKind) - HTTP_ONLY if stays_whole else set(FaultKind))
+        for words in drawn:
+            lost = words["fault"] == FaultKind.DROP_RESPONSE_AFTER_FORWARD
+            assert lost == ("call" in words or words.get("only") == "changes"), words
+
+
 @pytest.mark.parametrize(
     ("profile", "databases", "at_least"),
     [("smoke", ["sqlite"], (2_000, 150, 2_000)), ("soak", DATABASES, (20_000, 1_500, 20_000))],
@@ -60,6 +75,9 @@ def test_runs_are_as_large_as_their_records_claim(
     for plan in (expand(1, PROFILES[profile], database) for database in databases):
         struck = sum(act.kind is Kind.KILL for act in plan.acts)
         payments, kills = payments + len(plan.arrivals), kills + struck
+        # A kill that finds nobody is tried again, but not for ever.
+        assert struck * 94 // 100 >= plan.profile.least_kills == at_least[1] // len(databases)
+        assert plan.profile.least_other_faults == at_least[2] // len(databases)
         others += len(plan.acts) - struck + sum(bool(arrival.fault) for arrival in plan.arrivals)
     fired = others * FIRES_PERCENT // 100
     assert all(found >= wanted for found, wanted in zip((payments, kills, fired), at_least, strict=True))
@@ -88,6 +106,14 @@ def test_nothing_is_planned_for_after_the_faults_end() -> None:
     ]
     assert max(lasts) <= plan.profile.safety_seconds
     assert max(act.at_seconds for act in plan.acts) <= plan.profile.safety_seconds
+
+
+def test_every_process_is_paused_for_longer_than_an_activity_may_run() -> None:
+    for name in ("smoke", "soak"):
+        acts = [act for act in expand(1, PROFILES[name], "sqlite").acts if act.kind is Kind.PAUSE]
+        long = [act.target for act in acts if act.words["seconds"] == LONG_PAUSE_SECONDS]
+        assert set(long) == set(PROCESSES)
+        assert len(long) <= len(acts) / 5, "what stands still all the time is not broken but switched off"
 
 
 def test_a_smaller_run_keeps_one_of_everything() -> None:

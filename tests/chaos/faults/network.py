@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
-from tests.chaos.proxy.fault import Edge, Fault, FaultKind, Framing, Then
+from tests.chaos.proxy.fault import AT_CONNECT, Edge, Fault, FaultKind, Framing, Then
 from tests.chaos.proxy.proxy import FaultProxy
 
 Json = dict[str, Any]
@@ -18,7 +18,8 @@ HTTP_EDGES = (
 """The API asks liquidity providers for a merchant's quote; all else that providers are asked, workers ask."""
 GRPC_EDGES = ("api-temporal", "worker-temporal", "worker-2-temporal")
 DATABASE_EDGES = ("api-database", "worker-database", "worker-2-database")
-MEETS_WITHIN_SECONDS = 8.0
+MEETS_WITHIN_SECONDS = 20.0
+"""Planted, a fault harms nobody until it is met; on the quietest edges that takes so long while all else is broken too."""
 LOOK_SECONDS = 0.2
 
 _SERVICE = "/temporal.api.workflowservice.v1.WorkflowService/"
@@ -29,7 +30,8 @@ _CALLS = {
 }
 """Calls whose acknowledgement is worth losing: the effect has happened, and the caller does not know."""
 
-# Kind and words. With seconds it stands so long, without it the next request meets it.
+# Kind and words. With seconds it stands so long, without it the next request meets it. An answer that is lost is the
+# answer to what changed something: to a POST, to a commit that wrote, to one of the calls above.
 _EVERYWHERE: tuple[Json, ...] = (
     {"fault": "rst"},
     {"fault": "partition", "then": "reset", "seconds": 2.0},
@@ -40,16 +42,18 @@ _EVERYWHERE: tuple[Json, ...] = (
     {"fault": "refuse", "seconds": 2.0},
     {"fault": "drop_response_after_forward", "then": "reset"},
     {"fault": "drop_response_after_forward", "then": "stall"},
+    {"fault": "half_open"},
+    {"fault": "truncate", "after_bytes": 60},
+    {"fault": "stall_after", "after_bytes": 20},
 )
 _ON_HTTP: tuple[Json, ...] = (
-    {"fault": "half_open"},
     {"fault": "drop_request"},
     {"fault": "duplicate"},
     {"fault": "duplicate", "milliseconds": 700},
     {"fault": "reorder", "milliseconds": 800},
-    {"fault": "truncate", "after_bytes": 60},
-    {"fault": "stall_after", "after_bytes": 20},
 )
+_MET_BY_WHO_IS_CONNECTED = (FaultKind.PARTITION, FaultKind.REFUSE)
+"""Nobody hears of a connection that a closed port refuses, so these begin when there is one to be cut."""
 
 
 def edges(database: str) -> tuple[str, ...]:
@@ -62,11 +66,20 @@ def draw(random: Random, number: int, database: str) -> tuple[str, Json]:
     names = edges(database)
     place, round_number = number % len(names), number // len(names)
     edge = names[place]
-    choices = _EVERYWHERE + (_ON_HTTP if edge in HTTP_EDGES else ())
+    choices = _choices(edge)
     words = dict(choices[(round_number + 5 * place) % len(choices)])
-    if words["fault"] == "drop_response_after_forward" and edge in _CALLS:
-        words["call"] = random.choice(_CALLS[edge])
+    if words["fault"] == "drop_response_after_forward":
+        words |= {"call": random.choice(_CALLS[edge])} if edge in _CALLS else {"only": "changes"}
     return edge, words
+
+
+def kinds(edge: str) -> frozenset[FaultKind]:
+    """Everything that a plan may ask of this edge: all that its framing can carry."""
+    return frozenset(FaultKind(words["fault"]) for words in _choices(edge))
+
+
+def _choices(edge: str) -> tuple[Json, ...]:
+    return _EVERYWHERE + (_ON_HTTP if edge in HTTP_EDGES else ())
 
 
 class Network:
@@ -82,17 +95,18 @@ class Network:
         fault, seconds = _fault(words), float(words.get("seconds", 0))
         async with self._turns[edge]:
             before = len(self._proxy.fired(edge, fault.kind))
+            if fault.kind in _MET_BY_WHO_IS_CONNECTED:
+                await _until(lambda: self._proxy.connected(edge) > 0)
             (self._proxy.set if seconds else self._proxy.plant)(edge, fault)
+            if fault.kind in AT_CONNECT and not seconds and edge not in HTTP_EDGES:
+                # Whoever holds one connection for hours would not make the new one that is to meet this.
+                self._proxy.cut(edge)
             await asyncio.sleep(seconds)
-            await self._met(edge, fault.kind, before)
+            if fault.kind not in _MET_BY_WHO_IS_CONNECTED:
+                await _until(lambda: len(self._proxy.fired(edge, fault.kind)) > before)
             self._proxy.clear(edge)
             met = self._proxy.fired(edge, fault.kind)[before:]
         return bool(met), met[0].about if met else "nothing came by"
-
-    async def _met(self, edge: str, kind: FaultKind, before: int) -> None:
-        deadline = time.monotonic() + MEETS_WITHIN_SECONDS
-        while len(self._proxy.fired(edge, kind)) == before and time.monotonic() < deadline:
-            await asyncio.sleep(LOOK_SECONDS)
 
     def clear(self) -> None:
         """Every edge passes everything again."""
@@ -105,9 +119,20 @@ class Network:
     def _open(self, name: str, target: str) -> int:
         host, _, port = target.rpartition(":")
         framing = (
-            Framing.GRPC if name in GRPC_EDGES else Framing.OPAQUE if name in DATABASE_EDGES else Framing.HTTP
+            Framing.GRPC
+            if name in GRPC_EDGES
+            else Framing.POSTGRES
+            if name in DATABASE_EDGES
+            else Framing.HTTP
         )
         return self._proxy.open(Edge(name, host, int(port), framing))
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    """Or until it is too late; the caller looks which."""
+    deadline = time.monotonic() + MEETS_WITHIN_SECONDS
+    while not is_so() and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _fault(words: Mapping[str, str | int | float]) -> Fault:
@@ -118,4 +143,5 @@ def _fault(words: Mapping[str, str | int | float]) -> Fault:
         after_bytes=int(words.get("after_bytes", 0)),
         then=Then(str(words.get("then", "reset"))),
         matching=f"{_SERVICE}{words['call']}" if "call" in words else "",
+        only_changes=words.get("only") == "changes",
     )

@@ -24,7 +24,7 @@ from tests.chaos.proxy.fault import (
 from tests.chaos.proxy.http1 import MessageFramer
 from tests.chaos.proxy.http_link import HttpLink
 from tests.chaos.proxy.link import ClientSide, GrpcLink, Link, ServerSide
-from tests.chaos.proxy.postgres import PostgresLink
+from tests.chaos.proxy.postgres import PostgresLink, writes
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 512
@@ -59,6 +59,7 @@ class Crossing:
         self.upstream_open = 0
         self._records = records
         self._accepted = 0
+        self._is_met = False
         self._retired_bytes = (0, 0)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,8 +81,16 @@ class Crossing:
     def standing_shape(self) -> Fault | None:
         return self.standing if self.standing is not None and self.standing.kind in SHAPING else None
 
-    def meet(self, content: bytes = b"", *, at_connect: bool = False) -> Fault | None:
-        """The fault for this occasion: the first planted one that fits is used up, else the standing one."""
+    @property
+    def connected(self) -> list[Link]:
+        """Those that a cut would be felt by: who fell silent before waits for nothing."""
+        return [link for link in self.clients if not link.is_silent]
+
+    def meet(self, content: bytes | None = b"", *, at_connect: bool = False) -> Fault | None:
+        """The fault for this occasion: the first planted one that fits is used up, else the standing one.
+
+        `content` is None where bytes come by that are no request of their own, so that no acknowledgement follows.
+        """
         for planted in self.planted:
             if self._fits(planted.fault, content, at_connect):
                 planted.left -= 1
@@ -92,35 +101,49 @@ class Crossing:
             return self.standing
         return None
 
-    def _fits(self, fault: Fault, content: bytes, at_connect: bool) -> bool:
+    def _fits(self, fault: Fault, content: bytes | None, at_connect: bool) -> bool:
         if fault.kind is FaultKind.PARTITION or (fault.kind in AT_CONNECT) != at_connect:
             return False
+        if at_connect:
+            return True
         wanted = fault.matching
-        if not wanted or at_connect:
+        if content is None:
+            return not (wanted or fault.only_changes or fault.kind is FaultKind.DROP_RESPONSE_AFTER_FORWARD)
+        if fault.only_changes and not _CHANGES[self.edge.framing](content):
+            return False
+        if not wanted:
             return True
         # The name of a call is sent compressed, or plainly by clients that do not bother.
         compressed = self.edge.framing is Framing.GRPC and http2.encoded(wanted) in content
         return compressed or wanted.encode() in content
 
     async def stand(self, fault: Fault) -> None:
-        """Put a mode in force in place of the one before."""
+        """Put a mode in force in place of the one before.
+
+        A port that refuses also cuts what is connected: who holds one connection for hours would not notice it else.
+        """
         await self._heal()
         self.standing = fault
-        if fault.kind is FaultKind.REFUSE:
+        self._is_met = False
+        if fault.kind is FaultKind.REFUSE or (fault.kind is FaultKind.PARTITION and fault.then is Then.RESET):
             self._stop_listening()
-            self.log(fault.kind, None, "the listener is closed")
+            self.divided(len(self.connected))
+            self.cut()
         elif fault.kind is FaultKind.PARTITION:
-            self._divide(fault)
-
-    def _divide(self, fault: Fault) -> None:
-        self.log(fault.kind, None, f"{len(self.clients)} connections")
-        if fault.then is Then.RESET:
-            self._stop_listening()
-        for link in list(self.clients):
-            if fault.then is Then.RESET:
-                link.reset()
-            else:
+            self.divided(len(self.connected))
+            for link in list(self.clients):
                 link.freeze()
+
+    def cut(self) -> None:
+        """Reset what is connected."""
+        for link in list(self.clients):
+            link.reset()
+
+    def divided(self, connections: int) -> None:
+        """So many were cut or frozen by what stands; that is one fault, and where nobody was connected it is none."""
+        if self.standing is not None and connections and not self._is_met:
+            self._is_met = True
+            self.log(self.standing.kind, None, f"{connections} connections")
 
     async def clear(self) -> None:
         """Nothing stands, nothing is planted. Connections that fell silent stay so until their client gives up."""
@@ -227,6 +250,16 @@ class Crossing:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_no_look_up(request: bytes) -> bool:
+    return request.partition(b" ")[0] not in (b"GET", b"HEAD", b"OPTIONS")
+
+
+_CHANGES: dict[Framing, Callable[[bytes], bool]] = {
+    Framing.HTTP: _is_no_look_up,
+    Framing.POSTGRES: writes,
+}
 
 
 async def _read_answer(reader: asyncio.StreamReader, request: bytes) -> None:

@@ -45,6 +45,8 @@ AT_CONNECT = frozenset({FaultKind.REFUSE, FaultKind.HALF_OPEN})
 """Met by a new connection; every other kind by a request, or by the next bytes of a client."""
 HTTP_ONLY = frozenset({FaultKind.DROP_REQUEST, FaultKind.DUPLICATE, FaultKind.REORDER})
 """Whole messages are taken out, repeated or moved: in a stream of frames that would be garbage, not a fault."""
+TELLS_CHANGES = frozenset({Framing.HTTP, Framing.POSTGRES})
+"""Where a request that only reads is told from one that changes something."""
 _NEEDS = {
     FaultKind.DELAY: "milliseconds",
     FaultKind.JITTER: "milliseconds",
@@ -72,6 +74,8 @@ class Fault:
     matching: str = ""
     """Only a request that contains this; on a gRPC edge the call's whole path, `/package.Service/Method`; on a
     PostgreSQL edge the commit of a transaction that ran a statement with these words."""
+    only_changes: bool = False
+    """Only a request that may change something: no GET; on a PostgreSQL edge the commit of a transaction that wrote."""
 
     def __post_init__(self) -> None:
         needed = _NEEDS.get(self.kind)
@@ -95,6 +99,8 @@ class Edge:
             raise FaultDoesNotFit(f"{fault.kind} would break the framing of {self.name} ({self.framing})")
         if self.framing is Framing.GRPC and fault.matching and not fault.matching.startswith("/"):
             raise FaultDoesNotFit(f"{fault.matching} is not the whole path of a call")
+        if fault.only_changes and self.framing not in TELLS_CHANGES:
+            raise FaultDoesNotFit(f"nobody tells on {self.name} ({self.framing}) what only reads")
         if fault.kind is FaultKind.PARTITION and planted:
             raise FaultDoesNotFit("a partition stands until it is cleared; it is not met by one request")
 

@@ -52,6 +52,7 @@ class Link:
             else:
                 self.is_silent = True
         elif self.crossing.is_frozen:
+            self.crossing.divided(1)
             self.freeze()
         else:
             self._dial()

@@ -3,6 +3,7 @@
 Documented at https://www.postgresql.org/docs/current/protocol-message-formats.html.
 """
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 # Before the first message with a type: "may I encrypt?", in two ways, and "cancel".
 _ASKS = {80877102, 80877103, 80877104}
 _PARSE, _BIND, _QUERY = b"P", b"B", b"Q"
+_WRITE = re.compile(rb"(?<!FOR )(?<!KEY )\b(?:INSERT INTO|UPDATE|DELETE FROM)\b", re.IGNORECASE)
 
 
 class CommitScanner:
@@ -65,8 +67,16 @@ class CommitScanner:
                 self._has_begun = int.from_bytes(body[:4]) not in _ASKS
 
 
+def writes(statements: bytes) -> bool:
+    """Whether one of them changes rows; those that only lock them do not."""
+    return _WRITE.search(statements) is not None
+
+
 class PostgresLink(Link):
-    """A fault is met by a COMMIT: of any transaction, or of one that ran a statement with certain words."""
+    """An acknowledgement is lost at a COMMIT: of any transaction, or of one that ran a statement with certain words.
+
+    Whatever else names no statement is met by the next bytes, as on any connection.
+    """
 
     def __init__(self, crossing: "Crossing", number: int) -> None:
         super().__init__(crossing, number)
@@ -78,4 +88,4 @@ class PostgresLink(Link):
         super().from_client(data)
 
     def occasion(self, data: bytes) -> Fault | None:
-        return None if self._committed is None else self.crossing.meet(self._committed)
+        return self.crossing.meet(self._committed)

@@ -71,6 +71,14 @@ class FaultProxy:
         """New connections go to another server from now on; those that are open keep theirs."""
         self._call(_now(self._crossings[edge_name].point, host, port))
 
+    def cut(self, edge_name: str) -> None:
+        """Reset what is connected to this edge, so that its clients connect anew."""
+        self._call(_now(self._crossings[edge_name].cut))
+
+    def connected(self, edge_name: str) -> int:
+        """Clients that are connected now and not yet given up on."""
+        return self._call(_now(lambda: len(self._crossings[edge_name].connected)))
+
     def planted(self, edge_name: str) -> int:
         """Occasions that are still to meet a planted fault."""
         return self._call(_now(lambda: sum(one.left for one in self._crossings[edge_name].planted)))

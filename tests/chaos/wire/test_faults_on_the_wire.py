@@ -107,14 +107,19 @@ def test_rst_resets_the_client_and_the_request_goes_nowhere(
     assert shop.orders == ["third"]
 
 
-def test_refuse_as_a_mode_closes_the_port_and_keeps_it(
-    client: httpx.Client, shop: Shop, proxy: FaultProxy
+def test_refuse_as_a_mode_closes_the_port_and_keeps_it_and_cuts_what_is_connected(
+    wire: Callable[[], socket.socket], client: httpx.Client, proxy: FaultProxy
 ) -> None:
     order(client)
-    proxy.set("shop", Fault(FaultKind.REFUSE))
-    assert order(client) == "done tea", "what is connected stays connected"
+    talk = wire()
+    assert said(talk, b"x") == b"x"
+    for edge in ("shop", "echo"):
+        proxy.set(edge, Fault(FaultKind.REFUSE))
+    with pytest.raises(ConnectionResetError):
+        talk.recv(1)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((LOOPBACK, proxy.port("shop")), timeout=SOON)
+    assert [record.about for record in proxy.fired("echo")] == ["1 connections"]
     proxy.clear("shop")
     socket.create_connection((LOOPBACK, proxy.port("shop")), timeout=SOON).close()
 
@@ -282,6 +287,60 @@ def test_a_partition_cuts_every_connection_and_lets_none_in(
     assert said(wire(), b"after") == b"after"
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(FaultKind.PARTITION), Fault(FaultKind.PARTITION, then=Then.STALL), Fault(FaultKind.REFUSE)],
+    ids=["cut", "frozen", "refused"],
+)
+def test_what_divides_nobody_has_met_nothing(
+    fault: Fault, wire: Callable[[], socket.socket], proxy: FaultProxy
+) -> None:
+    proxy.set("echo", fault)
+    assert proxy.fired("echo") == []
+    proxy.clear("echo")
+    assert said(wire(), b"x") == b"x"
+    proxy.set("echo", fault)
+    assert [record.kind for record in proxy.fired("echo")] == [fault.kind]
+
+
+def test_a_partition_is_met_by_who_connects_inside_it(
+    wire: Callable[[], socket.socket], proxy: FaultProxy
+) -> None:
+    proxy.set("echo", Fault(FaultKind.PARTITION, then=Then.STALL))
+    wire(), wire()
+    until(lambda: bool(proxy.fired("echo")))
+    until(lambda: proxy.connected("echo") == 2)
+    assert [record.about for record in proxy.fired("echo")] == ["1 connections"], "it is one fault"
+
+
+def test_only_the_answer_to_what_changes_something_is_lost(
+    client: httpx.Client, shop: Shop, proxy: FaultProxy
+) -> None:
+    proxy.plant("shop", Fault(FaultKind.DROP_RESPONSE_AFTER_FORWARD, only_changes=True))
+    assert client.get("/3").text == "xxx", "a look-up"
+    with pytest.raises(httpx.ReadError):
+        order(client)
+    until(lambda: shop.orders == ["tea"])
+    (record,) = proxy.fired()
+    assert record.about == "POST /orders HTTP/1.1"
+
+
+def test_a_cut_has_every_client_connect_anew(
+    wire: Callable[[], socket.socket], proxy: FaultProxy, echo: int
+) -> None:
+    old = wire()
+    assert said(old, b"x") == b"x"
+    proxy.plant("echo", Fault(FaultKind.HALF_OPEN))
+    proxy.cut("echo")
+    with pytest.raises(ConnectionResetError):
+        old.recv(1)
+    new = wire()
+    new.sendall(b"x")
+    new.settimeout(SOON)
+    with pytest.raises(TimeoutError):
+        new.recv(1)
+
+
 def test_a_server_that_is_away_resets_its_clients(proxy: FaultProxy) -> None:
     with socket.create_server((LOOPBACK, 0)) as gone:
         away = gone.getsockname()[1]
@@ -311,6 +370,8 @@ def test_faults_that_an_edge_cannot_carry_are_refused(
             proxy.plant("echo", Fault(kind))
     with pytest.raises(FaultDoesNotFit, match="stands until it is cleared"):
         proxy.plant("shop", Fault(FaultKind.PARTITION))
+    with pytest.raises(FaultDoesNotFit, match="nobody tells on echo"):
+        proxy.plant("echo", Fault(FaultKind.DROP_RESPONSE_AFTER_FORWARD, only_changes=True))
     with pytest.raises(FaultDoesNotFit, match="needs milliseconds"):
         Fault(FaultKind.DELAY)
     assert said(wire(), b"x") == b"x"

@@ -1,15 +1,16 @@
 """The fault proxy finds calls, commits and messages however their bytes are cut."""
 
 import asyncio
+import socket
 
 import pytest
 
 from tests.chaos.proxy import http2
 from tests.chaos.proxy.fault import Edge, Fault, FaultDoesNotFit, FaultKind, Framing
 from tests.chaos.proxy.http1 import MessageFramer, NotHttp, Piece
-from tests.chaos.proxy.postgres import CommitScanner
+from tests.chaos.proxy.postgres import CommitScanner, writes
 from tests.chaos.proxy.proxy import FaultProxy
-from tests.chaos.wire.servers import LOOPBACK, frame
+from tests.chaos.wire.servers import LOOPBACK, PATIENCE, frame, said
 
 # --- gRPC -------------------------------------------------------------------------------------------------------
 
@@ -92,6 +93,59 @@ def test_a_commit_is_known_by_what_its_transaction_ran() -> None:
         scanner = CommitScanner()
         found = [scanner.feed(whole[at : at + size]) for at in range(0, len(whole), size)]
         assert [one for one in found if one is not None] == [b"INSERT INTO effects", b"SELECT 1\0"]
+
+
+@pytest.mark.parametrize(
+    ("statements", "changes"),
+    [
+        (b"INSERT INTO effects (id) VALUES ($1)", True),
+        (b"SELECT 1\nUPDATE payments SET updated_at = $1", True),
+        (b"DELETE FROM leases", True),
+        (b"SELECT updated_at FROM payments FOR UPDATE", False),
+        (b"SELECT 1 FROM payments FOR NO KEY UPDATE", False),
+        (b"", False),
+    ],
+)
+def test_a_transaction_that_only_reads_and_locks_changes_nothing(statements: bytes, changes: bool) -> None:
+    assert writes(statements) is changes
+
+
+def _transaction(*statements: bytes) -> bytes:
+    texts = (b"BEGIN\0", *(it + b"\0" for it in statements))
+    return b"".join(_message(b"Q", text) for text in texts)
+
+
+def test_an_acknowledgement_is_lost_at_a_commit_that_wrote_and_nowhere_else(
+    proxy: FaultProxy, echo: int
+) -> None:
+    port = proxy.open(Edge("database", LOOPBACK, echo, Framing.POSTGRES))
+    commit, startup = _message(b"Q", b"COMMIT\0"), _message(b"", (196608).to_bytes(4) + b"user\0me\0\0")
+    with socket.create_connection((LOOPBACK, port), timeout=PATIENCE) as talk:
+        proxy.plant("database", Fault(FaultKind.DROP_RESPONSE_AFTER_FORWARD, only_changes=True))
+        for harmless in (
+            startup,
+            _transaction(b"SELECT 1"),
+            commit,
+            _transaction(b"UPDATE payments SET n = 1"),
+        ):
+            assert said(talk, harmless) == harmless
+        with pytest.raises(ConnectionResetError):
+            said(talk, commit)
+    assert [record.kind for record in proxy.fired()] == [FaultKind.DROP_RESPONSE_AFTER_FORWARD]
+
+
+def test_what_loses_no_acknowledgement_is_met_by_any_bytes_of_a_database_session(
+    proxy: FaultProxy, echo: int
+) -> None:
+    port = proxy.open(Edge("database", LOOPBACK, echo, Framing.POSTGRES))
+    with socket.create_connection((LOOPBACK, port), timeout=PATIENCE) as talk:
+        proxy.set("database", Fault(FaultKind.DELAY, milliseconds=1))
+        assert said(talk, _transaction(b"SELECT 1")) == _transaction(b"SELECT 1")
+        assert [record.kind for record in proxy.fired()] == [FaultKind.DELAY]
+        proxy.clear("database")
+        proxy.plant("database", Fault(FaultKind.RST))
+        with pytest.raises(ConnectionResetError):
+            said(talk, _transaction(b"SELECT 1"))
 
 
 # --- HTTP framing -----------------------------------------------------------------------------------------------
