@@ -14,7 +14,7 @@ from api.server import Farewell, server_of
 from corridor.domain.money import Money
 from corridor.domain.quote import Quote
 from corridor.fx.desk import Desk
-from corridor.runtime import client, clock, logging, telemetry
+from corridor.runtime import client, clock, logging, metrics, telemetry
 from corridor.runtime.loop import Loop, keep_turning
 from corridor.runtime.settings import Settings, load
 from corridor.storage import merchants
@@ -47,6 +47,7 @@ class DeskQuotes:
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Temporal may come later: until it answers, new work gets 503."""
     telling = telemetry.start(settings, "api")
+    metrics.asyncio_tasks(asyncio.get_running_loop())
     wired = wiring.build(settings)
     try:
         await clock.require_agreement(wired.edge.database, settings.clock_apart_limit_seconds)

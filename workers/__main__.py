@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 async def work(settings: Settings, stop: asyncio.Event) -> None:
     """Run until `stop` is set; then nothing new is taken, and what is under way has `worker_grace_seconds` to end."""
     telling = telemetry.start(settings, "worker")
+    metrics.asyncio_tasks(asyncio.get_running_loop())
     wired = wiring.build(settings)
     try:
         async with ended_by(stop):

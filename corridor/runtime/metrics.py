@@ -4,6 +4,7 @@ Labels have few values and carry nothing personal: never a payment id, a merchan
 Without a meter provider (tests, tools) recording costs next to nothing and goes nowhere.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -151,6 +152,17 @@ def history_export_lag(seconds: Callable[[], float | None]) -> None:
         [observe],
         unit="s",
         description="every run that ended longer ago is archived",
+    )
+
+
+def asyncio_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Ask at every scrape how many tasks of this loop have not ended: one that everybody forgot stays among them."""
+
+    def observe(_: CallbackOptions) -> Iterator[Observation]:
+        yield Observation(len(asyncio.all_tasks(loop)))
+
+    _meter.create_observable_gauge(
+        "corridor.asyncio.tasks", [observe], description="tasks of this process's event loop"
     )
 
 

@@ -144,15 +144,23 @@ class Supervisor:
         """Names of all children, in the order they were added."""
         return list(self._children)
 
-    def kill(self, name: str) -> None:
-        """SIGKILL, as a crash would be; the child is started again after its back-off."""
+    def kill(self, name: str, pid: int | None = None) -> bool:
+        """SIGKILL, as a crash would be; the child is started again after its back-off. False: it was down.
+
+        With `pid` only that process is killed: a successor of it lives on, and the answer is False.
+        """
         with self._lock:
             child = self._children[name]
+            process = child.process if child.is_alive else None
+            if process is not None and pid not in (None, process.pid):
+                return False
             child.was_ready = False
-            if child.process is not None and child.is_alive:
-                child.killed_by_us = True
-                child.process.kill()
-                child.process.wait()
+            if process is None:
+                return False
+            child.killed_by_us = True
+            process.kill()
+            process.wait()
+            return True
 
     def restart(self, name: str, grace_seconds: float = 6.0) -> None:
         """End the child politely, start it at once, return when the new one is ready."""

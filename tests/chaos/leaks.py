@@ -1,8 +1,18 @@
-"""What must not be left behind: descriptors and memory that only grow (I17), and secrets on disk (I16)."""
+"""What must not be left behind: descriptors, tasks and memory that only grow (I17), and secrets on disk (I16).
 
-from collections.abc import Iterable, Mapping
+Idle processes are compared at the start and in the end. A run kills most of them long before, so each is also looked at
+just before its death, in the middle of its work: what it holds goes up and down with its work, and must not go up with
+its age.
+"""
+
+import itertools
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -12,28 +22,92 @@ MORE_DESCRIPTORS = 48
 MORE_THREADS = 72
 """Pools grow when there is work and stay: one thread per workflow task at once (50), SQLite's, asyncio's own."""
 MORE_MEMORY_MB = 400
+MORE_TASKS = 48
+WARM_AFTER_SECONDS = 5.0
+"""Younger, a process still fills its pools."""
+LEAST_LIVES = 12
+"""Of fewer, nobody can tell growth from chance."""
 _CHUNK = 1 << 20
+_TASKS = re.compile(r"^corridor_asyncio_tasks(?:\{.*\})? (\S+)$", re.MULTILINE)
+
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One process at one quiet moment."""
+    """One process at one moment. `tasks`: None where there is no event loop of ours, or it does not answer."""
 
     pid: int
     descriptors: int
     threads: int
     memory_mb: int
+    tasks: int | None = None
+    age_seconds: float = 0.0
 
 
-def sample(pids: Mapping[str, int | None]) -> dict[str, Sample]:
-    """Descriptors, threads and resident memory of each process that is up."""
-    found = {}
-    for name, pid in pids.items():
-        if pid is not None and psutil.pid_exists(pid):
-            process = psutil.Process(pid)
-            memory = process.memory_info().rss >> 20
-            found[name] = Sample(pid, process.num_fds(), process.num_threads(), memory)
-    return found
+def sample(pids: Mapping[str, int | None], tasks: Mapping[str, int] = _NOTHING) -> dict[str, Sample]:
+    """Descriptors, threads and resident memory of each process that is up, and its tasks as it counts them itself."""
+    seen = {name: of(pid, tasks.get(name)) for name, pid in pids.items() if pid is not None}
+    return {name: it for name, it in seen.items() if it is not None}
+
+
+def of(pid: int, tasks: int | None = None) -> Sample | None:
+    """One process; None when it is gone."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            memory, age = process.memory_info().rss >> 20, time.time() - process.create_time()
+            return Sample(pid, process.num_fds(), process.num_threads(), memory, tasks, age)
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return None
+
+
+def tasks_told(page: str) -> int | None:
+    """The number of tasks on a page for Prometheus."""
+    found = _TASKS.search(page)
+    return round(float(found[1])) if found else None
+
+
+def nothing_grows_with_age(lives: Mapping[str, Sequence[Sample]]) -> Proof:
+    """`lives`: each process as it was just before it was killed.
+
+    What a process holds follows its work, so two samples say little; the median of the slopes between all of them is
+    moved by what grows with age alone. Over the longest life that was seen, it may explain no more than pools do.
+    """
+    against, notes = [], []
+    for name, samples in sorted(lives.items()):
+        warm = [it for it in samples if it.age_seconds >= WARM_AFTER_SECONDS]
+        if len(warm) < LEAST_LIVES:
+            notes.append(f"{name}: {len(warm)} lives are too few to tell")
+            continue
+        span = max(it.age_seconds for it in warm) - min(it.age_seconds for it in warm)
+        for what, more, count in _HELD:
+            held = [(it.age_seconds, found) for it in warm if (found := count(it)) is not None]
+            grown = _slope(held) * span
+            notes.append(f"{name}: {grown:+.0f} {what} in {span:.0f} s of life")
+            if grown > more:
+                against.append(f"{name} holds {grown:.0f} more {what} after {span:.0f} s of life")
+    looked_at = sum(map(len, lives.values()))
+    return proof("no process holds more the longer it lives", looked_at, "lives", against, notes)
+
+
+def _slope(points: Sequence[tuple[float, int]]) -> float:
+    """Growth in a second, by Theil and Sen."""
+    slopes = [
+        (held - before) / (age - younger)
+        for (younger, before), (age, held) in itertools.combinations(sorted(points), 2)
+        if age - younger >= 1.0
+    ]
+    return statistics.median(slopes) if slopes else 0.0
+
+
+_HELD: tuple[tuple[str, int, Callable[[Sample], int | None]], ...] = (
+    ("descriptors", MORE_DESCRIPTORS, lambda it: it.descriptors),
+    ("threads", MORE_THREADS, lambda it: it.threads),
+    ("megabytes", MORE_MEMORY_MB, lambda it: it.memory_mb),
+    ("tasks", MORE_TASKS, lambda it: it.tasks),
+)
 
 
 def nothing_grew(before: Mapping[str, Sample], after: Mapping[str, Sample]) -> Proof:
@@ -44,16 +118,17 @@ def nothing_grew(before: Mapping[str, Sample], after: Mapping[str, Sample]) -> P
     against = []
     for name in before.keys() & after.keys():
         first, last = before[name], after[name]
-        limits = (
-            ("descriptors", first.descriptors, last.descriptors, MORE_DESCRIPTORS),
-            ("threads", first.threads, last.threads, MORE_THREADS),
-            ("megabytes", first.memory_mb, last.memory_mb, MORE_MEMORY_MB),
-        )
-        against += [f"{name}: {a} {what} became {b}" for what, a, b, more in limits if b > a + more]
+        found = [(what, count(first), count(last), more) for what, more, count in _HELD]
+        against += [
+            f"{name}: {a} {what} became {b}"
+            for what, a, b, more in found
+            if a is not None and b is not None and b > a + more
+        ]
     missing = [f"{name} is not up" for name in before.keys() - after.keys()]
     notes = [f"{name}: {it.descriptors} descriptors, {it.threads} threads, {it.memory_mb} MB"
+             + ("" if it.tasks is None else f", {it.tasks} tasks")
              for name, it in sorted(after.items())]  # fmt: skip
-    return proof("no process holds on to descriptors, threads or memory", len(after), "processes",
+    return proof("no process holds on to descriptors, threads, tasks or memory", len(after), "processes",
                  [*missing, *against], notes)  # fmt: skip
 
 

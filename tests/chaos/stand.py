@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import os
 import threading
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import psutil
@@ -22,6 +24,7 @@ from corridor.runtime.settings import Settings, load
 from corridor.runtime.stack import STRIPE_WEBHOOK_PATH, Apart, Stack
 from corridor.storage.database import Database
 from corridor.storage.deadlines import UNHURRIED
+from tests.chaos import leaks
 from tests.chaos.arrivals import SUBSCRIBERS
 from tests.chaos.desk import Desk
 from tests.chaos.faults import provider, temporal
@@ -29,6 +32,7 @@ from tests.chaos.faults.disk import Disk
 from tests.chaos.faults.failover import Cluster
 from tests.chaos.faults.network import DATABASE_EDGES, Network
 from tests.chaos.forking import launch_quickly
+from tests.chaos.leaks import Sample
 from tests.chaos.plan import Kind, Plan
 from tests.chaos.profile import PROCESSES
 from tests.chaos.proxy.proxy import FaultProxy
@@ -47,6 +51,9 @@ PATIENCE_SECONDS = 1_800.0
 for their turn here: after a restoration of two minutes they are some hundreds."""
 HEALS_WITHIN_SECONDS = 40.0
 RESTART_GRACE_SECONDS = 6.0
+SESSION_ENDS_WITHIN_SECONDS = 20.0
+TELLS_WITHIN_SECONDS = 1.0
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def settings_for(data_dir: Path, database_url: str | None) -> Settings:
@@ -90,9 +97,15 @@ def targets(settings: Settings) -> dict[str, str]:
 
 
 def apart(
-    settings: Settings, ways: Mapping[str, str], skews: Mapping[str, int], builds: Apart | None = None
+    settings: Settings,
+    ways: Mapping[str, str],
+    skews: Mapping[str, int],
+    builds: Apart | None = None,
+    telling: Mapping[str, int] = _NOTHING,
 ) -> Apart:
-    """What each process is told of its own: the ways it takes, how wrong its clock is, and which build it runs."""
+    """What each process is told of its own: the ways it takes, how wrong its clock is, which build it runs, and at
+    which port it tells its measurements.
+    """
     found = {
         "sandbox": {
             "CORRIDOR_SANDBOX_WEBHOOK_URL": f"http://{ways['provider-api']}{STRIPE_WEBHOOK_PATH}",
@@ -108,6 +121,8 @@ def apart(
         if f"{name}-database" in ways:
             direct = targets(settings)[f"{name}-database"]
             own["DATABASE_URL"] = settings.database.replace(direct, ways[f"{name}-database"])
+        if name in telling:
+            own["CORRIDOR_METRICS_PORT"] = str(telling[name])
         if skews.get(name):
             own["CORRIDOR_CLOCK_OFFSET_SECONDS"] = str(skews[name])
         if name in WORKERS:
@@ -140,11 +155,15 @@ class Stand:
         """Ids of what had ended before Temporal's store was lost: nothing gives those a history again."""
         self.desk = Desk()
         self.resumes = temporal.resumes_of(self)
-        self._hands = threading.Lock()
+        self._hands, self._sessions = threading.Lock(), threading.Lock()
         self.network = Network(proxy, targets(settings))
         if postgres is not None:
             postgres.leads(*DATABASE_EDGES)
-        own = apart(settings, self.network.addresses, self.skews)
+        loops = ("api", *WORKERS)
+        self._telling = dict(zip(loops, ports.free_ports(len(loops), settings.host), strict=True))
+        self.lives: dict[str, list[Sample]] = defaultdict(list)
+        """Each process just before it was killed."""
+        own = apart(settings, self.network.addresses, self.skews, telling=self._telling)
         self.stack = Stack(settings, say=say, apart=own, launch=launch_quickly)
         self.api = InTurn(f"http://{self.network.addresses['client-api']}", AT_ONCE, REQUEST_SECONDS)
         self.sandbox = InTurn(settings.sandbox_address, AT_ONCE, REQUEST_SECONDS)
@@ -191,7 +210,7 @@ class Stand:
     def _restart(self, name: str) -> None:
         """Politely, as a deploy would. Other faults may keep the successor from getting ready for a while."""
         with self._hands:
-            own = apart(self.settings, self.network.addresses, self.skews, self.builds)
+            own = apart(self.settings, self.network.addresses, self.skews, self.builds, self._telling)
             self.stack._apart[name] = own[name]
             self.stack._supervisor.stop([name], RESTART_GRACE_SECONDS)
             self._start(name)
@@ -222,18 +241,37 @@ class Stand:
             return None if self.postgres is None else self.postgres.pid
         return _oldest_session(self.postgres.pid)
 
-    def kill(self, name: str) -> None:
-        """SIGKILL. All of them come back by themselves, the database server when it has recovered."""
+    def kill(self, name: str, pid: int) -> bool:
+        """SIGKILL. All of them come back by themselves, the database server when it has recovered. False: gone before."""
         if not name.startswith("database"):
-            self.stack.kill(name)
-        elif name == "database" and self.postgres is not None:
-            self.postgres.crash()
-        elif (pid := self.pid(name)) is not None:
-            psutil.Process(pid).kill()
+            seen = leaks.of(pid, self._tasks(name))
+            is_killed = self.stack._supervisor.kill(name, pid)
+            if is_killed and seen is not None:
+                self.lives[name].append(seen)
+            return is_killed
+        if name == "database":
+            return self.postgres is not None and self.postgres.crash(pid)
+        with self._sessions:
+            return _ended(pid)
 
     def pids(self) -> dict[str, int | None]:
         """The processes whose resources are looked at."""
         return {name: self.stack.pid(name) for name in PROCESSES}
+
+    def tasks(self) -> dict[str, int]:
+        """How many asyncio tasks each of those counts that has a loop of ours and answers."""
+        told = {name: self._tasks(name) for name in self._telling}
+        return {name: count for name, count in told.items() if count is not None}
+
+    def _tasks(self, name: str) -> int | None:
+        if name not in self._telling:
+            return None
+        address = f"http://{self.settings.host}:{self._telling[name]}/metrics"
+        try:
+            page = httpx.get(address, timeout=TELLS_WITHIN_SECONDS, trust_env=False)
+        except httpx.HTTPError:  # it is paused, or comes up
+            return None
+        return leaks.tasks_told(page.text)
 
     def directories(self) -> list[Path]:
         """Everything at rest that must hold no secret in clear."""
@@ -247,6 +285,21 @@ class Stand:
         await self.api.aclose()
         await self.sandbox.aclose()
         await self.database.close()
+
+
+def _ended(session_pid: int) -> bool:
+    """Whether it was there to be killed. Returns when it is gone, so that nobody takes it for alive."""
+    try:
+        session = psutil.Process(session_pid)
+        if session.status() == psutil.STATUS_ZOMBIE:
+            return False
+        session.kill()
+    except psutil.NoSuchProcess:
+        return False
+    # It is dead by now; the server buries it as soon as it can.
+    with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+        session.wait(SESSION_ENDS_WITHIN_SECONDS)
+    return True
 
 
 def _oldest_session(server_pid: int) -> int | None:

@@ -31,7 +31,7 @@ def test_what_was_acknowledged_survives_failovers_and_crashes(cluster: Cluster) 
         ports.add(cluster.primary.port)
         was_done, note = cluster.fail_over(fault, SECONDS)
         assert was_done, note
-        cluster.crash()
+        assert cluster.crash(cluster.pid)
     assert cluster.primary.query("SELECT string_agg(n::text, ' ' ORDER BY n) FROM mark") == "0 1 2"
     assert len(ports) == 3
 
@@ -74,7 +74,7 @@ def test_what_an_asynchronous_standby_lacks_is_lost_with_its_primary_and_nothing
     cluster.primary.query("INSERT INTO mark VALUES (1)")
     cluster.fall_behind()
     cluster.primary.query("INSERT INTO mark VALUES (2)")
-    cluster.crash()
+    assert cluster.crash(cluster.pid)
     cluster.lose_what_is_ahead()
     assert cluster.primary.query("SELECT string_agg(n::text, ' ') FROM mark") == "1"
     cluster.primary.query("INSERT INTO mark VALUES (3)", seconds=20)

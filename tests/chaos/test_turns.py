@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.chaos.faults.turns import Shared, Turns
+from tests.chaos.faults.turns import Line, Shared, Turns
 
 
 async def test_whoever_wants_to_be_alone_waits_for_the_others_and_keeps_the_next_out() -> None:
@@ -73,3 +73,22 @@ async def test_a_run_that_failed_is_made_again_for_the_next() -> None:
     with pytest.raises(TimeoutError):
         await shared.done()
     assert await shared.done() == "done"
+
+
+async def test_who_begins_is_told_whether_somebody_was_alone() -> None:
+    turns = Turns()
+    assert not await turns.begin()
+    async with turns.alone():
+        late = asyncio.create_task(turns.begin())
+        await asyncio.sleep(0)
+    assert await late
+
+
+def test_what_was_held_back_comes_one_after_another() -> None:
+    now = 100.0
+    line = Line(10.0, clock=lambda: now)
+    assert [line.wait() for _ in range(3)] == [0.0, 10.0, 20.0]
+    now = 115.0
+    assert line.wait() == 15.0, "behind the three"
+    now = 200.0
+    assert line.wait() == 0.0, "nobody is before it any more"

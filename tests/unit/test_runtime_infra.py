@@ -38,6 +38,7 @@ def test_the_example_environment_names_only_settings_that_exist() -> None:
 
 # In a process of its own: OpenTelemetry's providers are global and set once.
 RECORD_ONCE = """
+import asyncio
 import urllib.request
 from datetime import UTC, datetime
 from corridor.runtime import metrics, settings, telemetry
@@ -54,6 +55,7 @@ metrics.compensation_retried("capture")
 metrics.webhook_received(1, "stripe")
 metrics.webhook_delivered("delivered")
 metrics.history_export_lag(lambda: 60.0)
+metrics.asyncio_tasks(asyncio.new_event_loop())
 metrics.provider_down(True, "stripe")
 metrics.provider_webhook_refused("stripe")
 metrics.proof_contradicted("stripe")
@@ -100,7 +102,7 @@ def test_alerts_ask_for_measurements_that_exist(exposed: str) -> None:
 SHOWN = {
     "corridor_payments_total", "corridor_provider_call_seconds", "corridor_webhook_deliveries_total",
     "corridor_reviews", "corridor_unknown_outcomes", "corridor_webhook_overdue", "corridor_settlement_overdue",
-    "corridor_inbox_waiting", "corridor_inbox_oldest_seconds",
+    "corridor_inbox_waiting", "corridor_inbox_oldest_seconds", "corridor_asyncio_tasks",
 }  # fmt: skip
 """For charts: how much there is of something. Alerts ask how long the first has waited."""
 

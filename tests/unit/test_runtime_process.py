@@ -194,3 +194,12 @@ def test_one_port_for_two_servers_is_refused() -> None:
     claims = [ports.Claim(port, "API", "api_port"), ports.Claim(port, "codec server", "codec_port")]
     with pytest.raises(ports.PortTaken, match="wanted twice"):
         ports.require_free("127.0.0.1", claims)
+
+
+def test_only_the_process_that_was_meant_is_killed(supervisor: Supervisor, tmp_path: Path) -> None:
+    first = _started(supervisor, _program(tmp_path))
+    assert supervisor.kill("child", first)
+    supervisor.wait_ready(["child"], 10)
+    second = supervisor.pid("child")
+    assert not supervisor.kill("child", first), "it is dead"
+    assert supervisor.pid("child") == second, "and whoever came in its place lives"

@@ -94,10 +94,13 @@ class Cluster:
         self._edges += edges
         self._point(self.primary)
 
-    def crash(self) -> None:
-        """SIGKILL to the primary, which comes back as primary."""
+    def crash(self, pid: int) -> bool:
+        """SIGKILL to the primary, which comes back as primary. False: another than this process is primary now."""
         with self._lock:
+            if self.primary.pid != pid or not self.primary.is_up:
+                return False
             self.primary.crash()
+            return True
 
     def fail_over(self, fault: str, seconds: float) -> tuple[bool, str]:
         """Lose the primary, promote its standby, and give that a standby of its own: (it was done, how long it took).

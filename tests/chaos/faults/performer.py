@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from typing import assert_never
 
 from tests.chaos.faults import hostile, processes, provider, restore, temporal, webhooks
 from tests.chaos.faults.failover import Acknowledged
 from tests.chaos.faults.rollout import Rollouts
-from tests.chaos.faults.turns import Turns
+from tests.chaos.faults.turns import Line, Turns
 from tests.chaos.journal import Journal
 from tests.chaos.plan import Act, Kind
 from tests.chaos.shopping import Street
@@ -17,8 +18,17 @@ from tests.chaos.stand import Stand
 from tests.chaos.watch import Watch
 
 TRIES, PAUSE_SECONDS = 25, 1.0
+KILL_TRIES = 6
+"""A process that another kill took first is killed when it works again, in its turn among those that came late."""
 _NOT_BESIDE_A_RESTORE = (Kind.KILL, Kind.FULL_DISK, Kind.TERMINATE, Kind.RESET, Kind.TEMPORAL_LOST)
 """Waited for before the database is exchanged. Faults that a stack which is down anyway does not notice are not."""
+
+
+def lines(acts: Sequence[Act]) -> dict[tuple[Kind, str], Line]:
+    """For each kind and target a line that moves as fast as the plan itself strikes there."""
+    planned = Counter((act.kind, act.target) for act in acts)
+    ends = max((act.at_seconds for act in acts), default=0.0)
+    return {place: Line(ends / count) for place, count in planned.items()}
 
 
 class Performer:
@@ -29,10 +39,12 @@ class Performer:
         self.turns = Turns()
         self.rollouts = Rollouts(stand, self.turns)
         self._numbers = itertools.count(1)
+        self._lines: dict[tuple[Kind, str], Line] = {}
         self._standby = asyncio.Lock()
         """Held while one is needed: by a failover, and by a restoration from when the standby falls behind."""
 
-    async def perform(self, acts: Iterable[Act]) -> None:
+    async def perform(self, acts: Sequence[Act]) -> None:
+        self._lines = lines(acts)
         async with asyncio.TaskGroup() as group:
             for act in acts:
                 await asyncio.sleep(max(0.0, act.at_seconds - self.journal.seconds))
@@ -45,10 +57,22 @@ class Performer:
         self.journal.note("operator", note=f"resume started {started}; {rolled_out or 'no rollout'}")
 
     async def _act(self, act: Act) -> None:
-        await self.turns.begin()
-        async with self.turns.beside() if act.kind in _NOT_BESIDE_A_RESTORE else contextlib.nullcontext():
-            fired, note = await self._done(act)
+        fired, note = False, ""
+        for number in range(KILL_TRIES if act.kind is Kind.KILL else 1):
+            await self._in_turn(act, is_late=number > 0)
+            async with self.turns.beside() if act.kind in _NOT_BESIDE_A_RESTORE else contextlib.nullcontext():
+                fired, note = await self._done(act)
+            if fired:
+                break
         self.journal.act(act, fired, note)
+
+    async def _in_turn(self, act: Act, *, is_late: bool) -> None:
+        """At once, but for what comes late: it was held back, or found that another had struck its target."""
+        if is_late:
+            await asyncio.sleep(PAUSE_SECONDS)
+        while await self.turns.begin() or is_late:
+            is_late = False
+            await asyncio.sleep(self._lines[act.kind, act.target].wait())
 
     async def _done(self, act: Act) -> tuple[bool, str]:
         stand, target, words = self.stand, act.target, act.words

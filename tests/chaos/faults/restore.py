@@ -70,7 +70,7 @@ async def go_back(stand: Stand, watch: Watch, older: Older) -> WentBack:
         async with stand.fenced(("api", "codec", *WORKERS)):
             struck_at, begun = datetime.now(UTC), time.monotonic()
             for name in _NOT_OURS:
-                await asyncio.to_thread(stand.kill, name)
+                await asyncio.to_thread(stand.stack.kill, name)
             await stand.database.close()
             await _put_in_place(stand, older)
             await asyncio.to_thread(stand.stack.wait_ready, *_NOT_OURS, timeout_seconds=STARTS_WITHIN_SECONDS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -17,9 +18,11 @@ class Turns:
         self._open = asyncio.Event()
         self._open.set()
 
-    async def begin(self) -> None:
-        """Wait while somebody is alone, or wants to be; being inside afterwards keeps nobody out."""
+    async def begin(self) -> bool:
+        """Wait while somebody is alone, or wants to be: whether that was so. Being inside afterwards keeps nobody out."""
+        is_late = not self._open.is_set()
         await self._open.wait()
+        return is_late
 
     @contextlib.asynccontextmanager
     async def beside(self) -> AsyncIterator[None]:
@@ -48,6 +51,24 @@ class Turns:
                 self._is_alone = False
                 self._open.set()
                 self._free.notify_all()
+
+
+class Line:
+    """Those who come late to one target: each at least so many seconds behind the one before.
+
+    What an outage held back would otherwise strike all at once, which is one blow and not many.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._next = float("-inf")
+
+    def wait(self) -> float:
+        """Take the next place: so many seconds from now."""
+        now = self._clock()
+        mine = max(now, self._next)
+        self._next = mine + self._seconds
+        return mine - now
 
 
 class Shared(Generic[T]):
