@@ -5,16 +5,44 @@ and the record says so.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import os
+import re
 import shutil
+import sqlite3
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
 _MS_REMOUNT, _MS_REC, _MS_PRIVATE = 0x20, 0x4000, 0x40000
 _MNT_DETACH = 2
 ROOM_MB = 16_384
+FILLS_AT_MOST = 50
+LOCKED_AT_MOST_SECONDS = 0.5
+COMPLAINS_WITHIN_SECONDS = 1.0
+_SIGNS = re.compile(rb"disk is full|No space left on device")
+"""As SQLite says it, and the system, which PostgreSQL quotes."""
+
+
+class Complaints:
+    """What the installation's processes write of a full disk into their logs, from now on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._before = {log: log.stat().st_size for log in self._logs()}
+
+    def since(self) -> set[str]:
+        """Who complained; a log that was begun anew is read from its beginning."""
+        return {log.stem if log.stem != "log" else "database" for log in self._logs() if self._complains(log)}
+
+    def _logs(self) -> list[Path]:
+        return [*self._directory.glob("*/logs/*.log"), *self._directory.glob("*/*/log")]
+
+    def _complains(self, log: Path) -> bool:
+        with log.open("rb") as file:
+            file.seek(self._before.get(log, 0))
+            return _SIGNS.search(file.read()) is not None
 
 
 class Disk:
@@ -29,17 +57,29 @@ class Disk:
         return self._refused is None
 
     async def full(self, seconds: float) -> tuple[bool, str]:
-        """Not one page for some seconds, then space again: (a write was refused meanwhile, how it went)."""
+        """Not one page for some seconds, then space again: (some process was refused a write, how it went)."""
         if not self.is_ours:
             return False, "skipped"
-        used = shutil.disk_usage(self._directory).used
+        said = Complaints(self._directory)
         try:
-            self._size(str(used))
-            is_full = self._refuses_a_write()
+            is_full = await asyncio.to_thread(self._fill)
+            used = shutil.disk_usage(self._directory).used
             await asyncio.sleep(seconds)
         finally:
             self.clear()
-        return is_full, f"full at {used >> 20} MB for {seconds} s"
+        await asyncio.sleep(COMPLAINS_WITHIN_SECONDS)
+        noticed = await asyncio.to_thread(said.since)
+        whom = ", ".join(sorted(noticed)) or "nobody"
+        return is_full and bool(noticed), f"full at {used >> 20} MB for {seconds} s, noticed by {whom}"
+
+    def _fill(self) -> bool:
+        """Others write meanwhile, and a size below what is used is refused: so it is tried a few times."""
+        for log in self._directory.rglob("*.db-wal"):
+            truncate_log(log.with_name(log.name.removesuffix("-wal")))
+        for _ in range(FILLS_AT_MOST):
+            if self._size(str(shutil.disk_usage(self._directory).used)) is None:
+                return self._refuses_a_write()
+        return False
 
     def clear(self) -> None:
         """Room again."""
@@ -81,6 +121,22 @@ class Disk:
         flags = 0 if first else _MS_REMOUNT
         done = _library().mount(b"chaos", os.fsencode(self._directory), b"tmpfs", flags, options)
         return None if done == 0 else _reason()
+
+
+def truncate_log(database: Path) -> bool:
+    """Empty SQLite's write-ahead log, whose pages would be written over again for a while on a disk that is full.
+
+    False: somebody read or wrote, so it stayed as it is.
+    """
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(
+            sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=LOCKED_AT_MOST_SECONDS)
+        ) as connection,
+    ):
+        (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not is_busy
+    return False
 
 
 def _own_mounts() -> str | None:

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import assert_never
 
+from sqlalchemy.exc import DBAPIError
+
+from corridor.storage.database import DatabaseUnavailable
 from tests.chaos.faults import hostile, processes, provider, restore, temporal, webhooks
 from tests.chaos.faults.failover import Acknowledged
 from tests.chaos.faults.rollout import Rollouts
@@ -156,20 +159,31 @@ class Performer:
     async def _at_the_door(self, act: Act) -> tuple[bool, str]:
         """Until the API has judged it: while it is down, nothing was tested."""
         for _ in range(TRIES):
-            judged, wrong = await self._knock(act)
+            judged, wrong, whom = await self._knock(act)
             if wrong is not None:
                 self.journal.violation(wrong)
             if judged:
-                return True, wrong or ""
+                return True, wrong or whom
             await asyncio.sleep(PAUSE_SECONDS)
         return False, "the API never judged it"
 
-    async def _knock(self, act: Act) -> tuple[bool, str | None]:
+    async def _victim(self, name: str, number: int) -> webhooks.Victim | None:
+        """Of two signed lies one is about a payment that is under way; None while there is none to be found."""
+        if name in webhooks.SIGNED_LIES and number % 2:
+            try:
+                return await webhooks.under_way(self.stand.database, number)
+            except (DatabaseUnavailable, DBAPIError, OSError):
+                return None
+        known = self.street.acknowledged
+        return webhooks.somebody(known[number * 7919 % len(known)] if known else "pay_01nobody")
+
+    async def _knock(self, act: Act) -> tuple[bool, str | None, str]:
         number, name, http = next(self._numbers), str(act.words["fault"]), self.stand.api
         if act.kind is Kind.HOSTILE_INPUT:
             api_key = next(iter(self.stand.keys.api_keys.values()))
-            return await hostile.send(http, api_key, name, f"hostile-{number}")
-        known = self.street.acknowledged
-        victim = known[number * 7919 % len(known)] if known else "pay_01nobody"
+            return *await hostile.send(http, api_key, name, f"hostile-{number}"), ""
+        victim = await self._victim(name, number)
+        if victim is None:
+            return False, None, ""
         secret = self.stand.settings.stripe_webhook_secret.get_secret_value()
-        return await webhooks.send(http, secret, name, str(number), victim)
+        return *await webhooks.send(http, secret, name, str(number), victim), victim.intent_id or ""
