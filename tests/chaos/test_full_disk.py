@@ -1,11 +1,13 @@
 """A full disk counts when a process of the installation was refused a write and said so, not when ours was."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.faults import disk
 from tests.chaos.faults.disk import Complaints, truncate_log
 
 
@@ -52,3 +54,22 @@ def test_what_was_written_before_is_no_room_for_what_comes(tmp_path: Path) -> No
 def test_a_database_that_is_just_being_deleted_is_not_made_anew(tmp_path: Path) -> None:
     assert not truncate_log(tmp_path / "temporal.db")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_that_nobody_noticed_was_not_full(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_own_mounts", lambda: None)
+    monkeypatch.setattr(disk.Disk, "_size", lambda *_, **__: None)
+    monkeypatch.setattr(disk.Disk, "_refuses_a_write", lambda _: True)
+    monkeypatch.setattr(disk, "COMPLAINS_WITHIN_SECONDS", 0.0)
+    ours = disk.Disk(tmp_path)
+    fired, note = await ours.full(0.0)
+    assert not fired
+    assert note.endswith("noticed by nobody")
+    filling = asyncio.create_task(ours.full(1.0))
+    await asyncio.sleep(0.2)
+    _append(log, "sqlite3.OperationalError: database or disk is full\n")
+    fired, note = await filling
+    assert fired
+    assert note.endswith("noticed by api")
