@@ -18,7 +18,7 @@ HTTP_EDGES = (
 """The API asks liquidity providers for a merchant's quote; all else that providers are asked, workers ask."""
 GRPC_EDGES = ("api-temporal", "worker-temporal", "worker-2-temporal")
 DATABASE_EDGES = ("api-database", "worker-database", "worker-2-database")
-MEETS_WITHIN_SECONDS = 20.0
+MEETS_WITHIN_SECONDS = 15.0
 """Planted, a fault harms nobody until it is met; on the quietest edges that takes so long while all else is broken too."""
 LOOK_SECONDS = 0.2
 

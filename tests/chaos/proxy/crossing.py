@@ -24,7 +24,7 @@ from tests.chaos.proxy.fault import (
 from tests.chaos.proxy.http1 import MessageFramer
 from tests.chaos.proxy.http_link import HttpLink
 from tests.chaos.proxy.link import ClientSide, GrpcLink, Link, ServerSide
-from tests.chaos.proxy.postgres import PostgresLink, writes
+from tests.chaos.proxy.postgres import PostgresLink, written
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 512
@@ -258,7 +258,7 @@ def _is_no_look_up(request: bytes) -> bool:
 
 _CHANGES: dict[Framing, Callable[[bytes], bool]] = {
     Framing.HTTP: _is_no_look_up,
-    Framing.POSTGRES: writes,
+    Framing.POSTGRES: lambda statements: bool(written(statements)),
 }
 
 

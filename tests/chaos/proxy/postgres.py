@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Before the first message with a type: "may I encrypt?", in two ways, and "cancel".
 _ASKS = {80877102, 80877103, 80877104}
 _PARSE, _BIND, _QUERY = b"P", b"B", b"Q"
-_WRITE = re.compile(rb"(?<!FOR )(?<!KEY )\b(?:INSERT INTO|UPDATE|DELETE FROM)\b", re.IGNORECASE)
+_WRITE = re.compile(rb"(?<!FOR )(?<!KEY )\b(?:INSERT INTO|UPDATE|DELETE FROM)\s+\w+", re.IGNORECASE)
 
 
 class CommitScanner:
@@ -67,9 +67,10 @@ class CommitScanner:
                 self._has_begun = int.from_bytes(body[:4]) not in _ASKS
 
 
-def writes(statements: bytes) -> bool:
-    """Whether one of them changes rows; those that only lock them do not."""
-    return _WRITE.search(statements) is not None
+def written(statements: bytes) -> str:
+    """The first change of rows among them, as `UPDATE payments`; empty where rows are only read or locked."""
+    found = _WRITE.search(statements)
+    return "" if found is None else found[0].decode("latin-1")
 
 
 class PostgresLink(Link):
@@ -89,3 +90,6 @@ class PostgresLink(Link):
 
     def occasion(self, data: bytes) -> Fault | None:
         return self.crossing.meet(self._committed)
+
+    def fired(self, fault: Fault, about: str = "") -> None:
+        super().fired(fault, about or fault.matching or written(self._committed or b""))

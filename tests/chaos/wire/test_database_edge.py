@@ -44,6 +44,7 @@ async def test_reads_and_locks_pass_and_a_write_counts_although_nobody_hears_of_
     assert proxy.fired() == []
     with pytest.raises(DatabaseUnavailable):
         await database.write(_insert)
-    assert [record.kind for record in proxy.fired()] == [FaultKind.DROP_RESPONSE_AFTER_FORWARD]
+    (record,) = proxy.fired()
+    assert (record.kind, record.about) == (FaultKind.DROP_RESPONSE_AFTER_FORWARD, "INSERT INTO mark")
     assert await database.read(_count) == 8
     await database.close()
