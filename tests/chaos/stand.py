@@ -277,6 +277,11 @@ class Stand:
         """Everything at rest that must hold no secret in clear."""
         return [self.settings.data_dir, *([self.postgres.directory] if self.postgres else [])]
 
+    @property
+    def database_file(self) -> Path | None:
+        """None where a server keeps the database."""
+        return Path(self.settings.database.removeprefix("sqlite:///")) if self.postgres is None else None
+
     def skipped(self) -> list[str]:
         """Kinds of faults this machine or database cannot have, and why."""
         return self.disk.skipped()

@@ -1,14 +1,17 @@
-"""A full disk counts when a process of the installation was refused a write and said so, not when ours was."""
+"""A full disk counts when the database could keep nothing, not when a file of our own was refused."""
 
-import asyncio
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.faults import disk
-from tests.chaos.faults.disk import Complaints, truncate_log
+from tests.chaos.faults.disk import Complaints, keeps, truncate_log
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -56,20 +59,61 @@ def test_a_database_that_is_just_being_deleted_is_not_made_anew(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_disk_that_nobody_noticed_was_not_full(
+async def test_a_disk_that_the_database_did_not_notice_was_not_full(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "_own_mounts", lambda: None)
     monkeypatch.setattr(disk.Disk, "_size", lambda *_, **__: None)
     monkeypatch.setattr(disk.Disk, "_refuses_a_write", lambda _: True)
     monkeypatch.setattr(disk, "COMPLAINS_WITHIN_SECONDS", 0.0)
-    ours = disk.Disk(tmp_path)
-    fired, note = await ours.full(0.0)
+    monkeypatch.setattr(disk, "_is_refused", lambda *_: _append(log, "disk is full\n"))
+    fired, note = await disk.Disk(tmp_path).full(0.0)
     assert not fired
-    assert note.endswith("noticed by nobody")
-    filling = asyncio.create_task(ours.full(1.0))
-    await asyncio.sleep(0.2)
-    _append(log, "sqlite3.OperationalError: database or disk is full\n")
-    fired, note = await filling
-    assert fired
-    assert note.endswith("noticed by api")
+    assert note.endswith("the database was not struck; said in the logs of api")
+    monkeypatch.setattr(disk, "_is_refused", lambda *_: True)
+    assert (await disk.Disk(tmp_path).full(0.0))[0]
+
+
+# In a process of its own, whose mounts are its own.
+FILLED = """
+import asyncio, sqlite3, sys
+from pathlib import Path
+from tests.chaos.faults.disk import Disk, keeps
+ours = Disk(Path(sys.argv[1]))
+if not ours.is_ours:
+    sys.exit(ours.skipped()[0])
+file = Path(sys.argv[1]) / "installation" / "corridor.db"
+file.parent.mkdir()
+writer = sqlite3.connect(file, isolation_level=None)
+writer.execute("PRAGMA journal_mode=WAL")
+writer.execute("CREATE TABLE merchants (name TEXT)")
+writer.execute("INSERT INTO merchants VALUES ('Lantern & Loom')")
+assert keeps(file)
+print(*asyncio.run(ours.full(0.5, file)))
+assert keeps(file), "there is room again"
+assert writer.execute("SELECT name FROM merchants").fetchall() == [("Lantern & Loom",)]
+writer.close()
+ours.close()
+"""
+
+
+def test_a_disk_that_is_really_full_keeps_no_commit(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", FILLED, str(tmp_path / "data")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 — our own code
+    if "no mount of our own" in done.stderr or "no mount namespaces" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True full at 0 MB for 0.5 s, the database kept nothing")
+
+
+def test_whoever_asks_while_others_hold_the_database_is_told_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "LOCKED_AT_MOST_SECONDS", 0.05)
+    file = tmp_path / "corridor.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE merchants (name TEXT)")
+        writer.execute("BEGIN IMMEDIATE")
+        assert keeps(file) is None
+        writer.execute("COMMIT")
+        assert keeps(file)

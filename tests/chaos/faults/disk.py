@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
@@ -21,6 +22,8 @@ ROOM_MB = 16_384
 FILLS_AT_MOST = 50
 LOCKED_AT_MOST_SECONDS = 0.5
 COMPLAINS_WITHIN_SECONDS = 1.0
+LOOK_SECONDS = 0.1
+SERVER = "database"
 _SIGNS = re.compile(rb"disk is full|No space left on device")
 """As SQLite says it, and the system, which PostgreSQL quotes."""
 
@@ -34,7 +37,7 @@ class Complaints:
 
     def since(self) -> set[str]:
         """Who complained; a log that was begun anew is read from its beginning."""
-        return {log.stem if log.stem != "log" else "database" for log in self._logs() if self._complains(log)}
+        return {log.stem if log.suffix else SERVER for log in self._logs() if self._complains(log)}
 
     def _logs(self) -> list[Path]:
         return [*self._directory.glob("*/logs/*.log"), *self._directory.glob("*/*/log")]
@@ -56,21 +59,26 @@ class Disk:
     def is_ours(self) -> bool:
         return self._refused is None
 
-    async def full(self, seconds: float) -> tuple[bool, str]:
-        """Not one page for some seconds, then space again: (some process was refused a write, how it went)."""
+    async def full(self, seconds: float, file: Path | None = None) -> tuple[bool, str]:
+        """Not one page for some seconds, then space again: (the product's database kept nothing meanwhile, how it went).
+
+        `file`: that database, where it is one; a server tells it in its log.
+        """
         if not self.is_ours:
             return False, "skipped"
         said = Complaints(self._directory)
         try:
             is_full = await asyncio.to_thread(self._fill)
             used = shutil.disk_usage(self._directory).used
-            await asyncio.sleep(seconds)
+            refused = await asyncio.to_thread(_is_refused, file, seconds)
         finally:
             self.clear()
         await asyncio.sleep(COMPLAINS_WITHIN_SECONDS)
         noticed = await asyncio.to_thread(said.since)
         whom = ", ".join(sorted(noticed)) or "nobody"
-        return is_full and bool(noticed), f"full at {used >> 20} MB for {seconds} s, noticed by {whom}"
+        is_met = is_full and (refused or SERVER in noticed)
+        kept = "the database kept nothing" if is_met else "the database was not struck"
+        return is_met, f"full at {used >> 20} MB for {seconds} s, {kept}; said in the logs of {whom}"
 
     def _fill(self) -> bool:
         """Others write meanwhile, and a size below what is used is refused: so it is tried a few times."""
@@ -137,6 +145,30 @@ def truncate_log(database: Path) -> bool:
         (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not is_busy
     return False
+
+
+def keeps(file: Path) -> bool | None:
+    """Whether a change of this database can be committed now; None while others hold it. Nothing is another than before."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=LOCKED_AT_MOST_SECONDS)
+        ) as connection:
+            # There and back: SQLite writes nothing for a row that is given what it has.
+            connection.execute("UPDATE merchants SET name = name || '.'")
+            connection.execute("UPDATE merchants SET name = substr(name, 1, length(name) - 1)")
+            connection.commit()
+    except sqlite3.OperationalError as error:
+        return False if _SIGNS.search(str(error).encode()) else None
+    return True
+
+
+def _is_refused(file: Path | None, seconds: float) -> bool:
+    """Asked again and again for so many seconds: at first a commit may still find room where others were before it."""
+    deadline, refused = time.monotonic() + seconds, False
+    while time.monotonic() < deadline:
+        refused = refused or (file is not None and keeps(file) is False)
+        time.sleep(LOOK_SECONDS)
+    return refused
 
 
 def _own_mounts() -> str | None:

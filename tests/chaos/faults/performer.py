@@ -89,7 +89,7 @@ class Performer:
             case Kind.NETWORK:
                 found = stand.network.plant(target, words)
             case Kind.FULL_DISK:
-                found = stand.disk.full(float(words["seconds"]))
+                found = stand.disk.full(float(words["seconds"]), stand.database_file)
             case Kind.FAILOVER:
                 found = self._failover(act)
             case Kind.RECEIVER | Kind.LIQUIDITY:
