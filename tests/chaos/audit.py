@@ -1,13 +1,12 @@
 """The judgement at the end: every invariant, with the provider's own books as the oracle."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from api.cli.audit import promises, proofs, rates
-from api.cli.audit.evidence import Evidence, Ordered, Received, Returned
+from api.cli.audit import holds, promises, proofs, rates, rest
+from api.cli.audit.evidence import Evidence, Kept, Ordered, Received, Returned
 from api.cli.audit.gathering import gather
 from api.cli.audit.proofs import Proof, proof
 from api.cli.audit.rebuilding import from_histories, money_is_rebuilt
@@ -29,6 +28,7 @@ from tests.chaos.shopping import Street
 from tests.chaos.stand import Stand
 from tests.chaos.watch import Watch
 
+FORGED = "evt_forged_"
 MOST_REBUILT = 3_000
 """Payments of a run whose books are rebuilt from histories: a smoke's."""
 CREATING = ("/v1/payments", "/v1/refunds")
@@ -71,10 +71,12 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         promises.money_moved_within_limits(
             evidence.movements, {it.key: it.payment_id for it in evidence.effects}
         ),
+        holds.holds_are_released(evidence.payments, evidence.effects, evidence.movements),
+        holds.endings_leave_nothing_open(evidence.payments, evidence.effects),
         promises.failures_are_proven(evidence.payments, evidence.effects, evidence.judged),
         promises.steps_are_declared(evidence.events),
         promises.rows_say_what_was_told_last(evidence.payments, evidence.refunds, evidence.events),
-        rates.conversions_are_as_locked(evidence, clocks_right_since(run.journal)),
+        rates.conversions_are_as_locked(evidence),
         promises.decisions_are_on_record(
             decisions(run.stand.operators),
             evidence.reviews,
@@ -89,10 +91,13 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
             ordered(run.street.shops.values()), evidence.payments, with_a_person(run.watch)
         ),
         promises.provider_webhooks_are_kept(
-            evidence.taken, evidence.inbox, [(it.copied_at, it.released_at) for it in run.watch.returns]
+            evidence.taken,
+            {it.event_id for it in evidence.inbox},
+            [(it.copied_at, it.released_at) for it in run.watch.returns],
         ),
+        rest.inbox_is_worked_off(genuine(evidence.inbox), evidence.queue, evidence.read_at, skews(run.plan)),
         proofs.events_have_no_gap(evidence.events, _sequences(evidence)),
-        proofs.webhooks_arrived(in_time(evidence.received), told, names, evidence.undelivered),
+        proofs.webhooks_arrived(in_time(evidence.received), told, names, waiting(evidence, skews(run.plan))),
         promises.events_keep_their_names(evidence.received, evidence.events),
         histories_replay(histories.replayed, evidence, run.stand.lost_with_temporal),
         *([] if rebuilt is None else [money_is_rebuilt(rebuilt, broken_off(run.journal, evidence.refunds))]),
@@ -134,11 +139,18 @@ def in_time(received: Sequence[Received]) -> tuple[Received, ...]:
     return tuple(it for it in received if it.is_verified or "timestamp" not in it.problem.lower())
 
 
-def clocks_right_since(journal: Journal) -> datetime | None:
-    """When the last process whose clock was wrong on purpose had it set right; None: none was ever wrong."""
-    kind = f"{Kind.CLOCK_SKEW}:"
-    ended = [it.at_seconds for it in journal.entries if it.name.startswith(kind)]
-    return datetime.now(UTC) - timedelta(seconds=journal.seconds - max(ended)) if ended else None
+def skews(plan: Plan) -> tuple[int, ...]:
+    """By how many seconds clocks were wrong on purpose, each of them."""
+    return tuple(int(act.words["seconds"]) for act in plan.acts if act.kind is Kind.CLOCK_SKEW)
+
+
+def genuine(inbox: Sequence[Kept]) -> list[Kept]:
+    """Without what was forged in the provider's name and well signed: that it is called a contradiction is right."""
+    return [it for it in inbox if not it.event_id.startswith(FORGED)]
+
+
+def waiting(evidence: Evidence, by: Sequence[int]) -> Set[str]:
+    return rest.on_schedule(evidence.undelivered, evidence.read_at, by)
 
 
 def decisions(operators: Sequence[Shop]) -> list[Json]:

@@ -1,12 +1,14 @@
 """What the audit hands to the proofs: commands with all their answers, and whose workflows were broken off."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
-from api.cli.audit.evidence import Ordered, Returned
+from api.cli.audit.evidence import Kept, Ordered, Returned
 from api.cli.demo.shop import Answer, Sent, Shop
 from corridor.domain.money import Money
-from tests.chaos.audit import broken_off, ordered
+from tests.chaos.audit import broken_off, genuine, ordered
+from tests.chaos.faults import webhooks
 from tests.chaos.journal import Journal
 from tests.chaos.plan import Act, Kind
 
@@ -45,3 +47,10 @@ def test_whoever_was_terminated_or_reset_is_known_and_a_refunds_payment_with_it(
     amount = Money(100, "EUR")
     refunds = [Returned(f"rfd_{n}", f"pay_{n}", "succeeded", 2, amount, is_reported=True) for n in (2, 3)]
     assert broken_off(journal, refunds) == {"pay_1", "rfd_2", "pay_2"}
+
+
+def test_only_what_the_provider_itself_sent_is_asked_about() -> None:
+    forged = webhooks._content("altered_amount", "7", "pay_1")["id"]
+    at = datetime(2026, 11, 20, tzinfo=UTC)
+    inbox = [Kept(name, "contradicted", 1, at) for name in (forged, "evt_1")]
+    assert [it.event_id for it in genuine(inbox)] == ["evt_1"]

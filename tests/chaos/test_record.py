@@ -20,8 +20,9 @@ from tests.chaos.record import Record
 
 NOTHING = Evidence(
     ledger=Report(), postings=(), effects=(), payments=(), refunds=(), events=(), batches={}, quotes={}, locks=(),
-    reviews=(), operators=frozenset(), acts=(), deliveries=0, undelivered=frozenset(), judged=frozenset(),
-    movements=(), received=(), taken=(), inbox=frozenset(),
+    reviews=(), operators=frozenset(), acts=(), deliveries=0, undelivered=(), judged=frozenset(),
+    movements=(), received=(), taken=(), inbox=(), queue={},
+    read_at=datetime(2026, 11, 20, 13, tzinfo=UTC),
 )  # fmt: skip
 BY_PROVIDER = {"latency": 3, "status 429": 5, "status 503": 7, "status 500": 11, "timeout_after_effect": 13}
 RECOVERY = Recovery({"pay_late": "processing", "pay_soon": "authorized", "pay_taken": "captured"})

@@ -19,6 +19,8 @@ class Movement:
     amount: Money
     at: datetime | None = None
     """By the provider's clock."""
+    hold: str | None = None
+    """The provider's own id of the authorisation that the line is about, where it is about one."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,25 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A provider's webhook in our inbox, and how far it has come; `due_at` is by the clock of the relay that looked."""
+
+    event_id: str
+    state: str
+    tries: int
+    due_at: datetime
+
+
+@dataclass(frozen=True)
+class Undelivered:
+    """An event whose webhook is not at its end; `next_attempt_at` is by the clock of the worker that tried last."""
+
+    event_id: str
+    attempts: int
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True)
 class Received:
     """A webhook as it arrived at a merchant: who signed it is checked by the receiver, not by us."""
 
@@ -184,12 +205,14 @@ class Evidence:
     """Ids of the operators' keys."""
     acts: tuple[Acted, ...]
     deliveries: int
-    undelivered: frozenset[str]
-    """Ids of events whose webhook waits for a later attempt of its schedule."""
+    undelivered: tuple[Undelivered, ...]
     judged: frozenset[str]
     """Ids of payments that a person declined or whose risk decision was no."""
     movements: tuple[Movement, ...]
     received: tuple[Received, ...]
     taken: tuple[Taken, ...]
-    inbox: frozenset[str]
-    """The provider's ids of the webhooks that we keep."""
+    inbox: tuple[Kept, ...]
+    queue: Mapping[str, int]
+    """The provider's own webhooks by state, as its queue has them: waiting, delivered, exhausted."""
+    read_at: datetime
+    """When our side was read."""

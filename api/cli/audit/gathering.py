@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, select
 
 from api.cli.audit.evidence import (
     Acted,
     Decided,
     Effect,
     Evidence,
+    Kept,
     Lock,
     Movement,
     Paid,
@@ -20,6 +21,7 @@ from api.cli.audit.evidence import (
     Returned,
     Taken,
     Told,
+    Undelivered,
 )
 from corridor.domain.money import Money
 from corridor.domain.quote import Quote, QuoteStatus, Slippage
@@ -36,13 +38,16 @@ async def gather(database: Database, sandbox: httpx.AsyncClient) -> Evidence:
     """Read everything. Our side is one snapshot."""
     # First of all: what is taken after our snapshot could not be in it.
     taken = [_taken(row) async for row in _pages(sandbox, "/control/webhooks/delivered")]
-    ours = await database.read(_ours)
+    ours, read_at = await database.read(_ours), datetime.now(UTC)
     ledger = await database.read(proof.verify)
     movements = [movement(row) async for row in _pages(sandbox, "/control/books")]
     received = [_received(row) async for row in _pages(sandbox, "/merchant/deliveries")]
+    queue = await sandbox.get("/control/webhooks")
+    queue.raise_for_status()
     return Evidence(
-        ledger=ledger, movements=tuple(movements), received=tuple(received), taken=tuple(taken), **ours
-    )
+        ledger=ledger, movements=tuple(movements), received=tuple(received), taken=tuple(taken),
+        queue=queue.json()["states"], read_at=read_at, **ours,
+    )  # fmt: skip
 
 
 async def _pages(sandbox: httpx.AsyncClient, path: str) -> Any:
@@ -83,17 +88,23 @@ def _ours(connection: Connection) -> Json:
         ),
         "acts": tuple(_acts(connection)),
         "deliveries": len(connection.execute(select(tables.webhook_deliveries.c.id)).all()),
-        "undelivered": frozenset(connection.execute(_undelivered()).scalars()),
+        "undelivered": tuple(_undelivered(connection)),
         "judged": frozenset(_judged(connection)),
-        "inbox": frozenset(connection.execute(select(tables.provider_events.c.provider_event_id)).scalars()),
+        "inbox": tuple(_inbox(connection)),
     }
 
 
-def _undelivered() -> Select[tuple[str]]:
+def _undelivered(connection: Connection) -> Iterator[Undelivered]:
     deliveries = tables.webhook_deliveries
-    return select(deliveries.c.event_id).where(
-        deliveries.c.status == "pending", deliveries.c.next_attempt_at.is_not(None), deliveries.c.attempts > 0
-    )
+    for row in connection.execute(select(deliveries).where(deliveries.c.status == "pending")):
+        yield Undelivered(row.event_id, row.attempts, row.next_attempt_at)
+
+
+def _inbox(connection: Connection) -> Iterator[Kept]:
+    events = tables.provider_events.c
+    query = select(events.provider_event_id, events.state, events.tries, events.due_at)
+    for row in connection.execute(query):
+        yield Kept(row.provider_event_id, row.state, row.tries, row.due_at)
 
 
 def _judged(connection: Connection) -> Iterator[str]:
@@ -205,7 +216,8 @@ def movement(row: Json) -> Movement:
         "fee": marks.get("corridor_payment"),
     }.get(kind)
     at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC)
-    return Movement(kind, key or row["object_id"], Money(row["amount"], row["currency"].upper()), at)
+    amount = Money(row["amount"], row["currency"].upper())
+    return Movement(kind, key or row["object_id"], amount, at, row["intent"])
 
 
 def _taken(row: Json) -> Taken:

@@ -6,7 +6,6 @@ left over may stand in the rounding account alone, never beyond one minor unit a
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from fractions import Fraction
 from math import ceil
 
@@ -22,11 +21,10 @@ REFUND_ROUNDING_MINOR = 2
 """Refunds are rounded on their running total; one that failed in between may leave it a unit off its own share."""
 
 
-def conversions_are_as_locked(evidence: Evidence, clocks_right_since: datetime | None = None) -> Proof:
+def conversions_are_as_locked(evidence: Evidence) -> Proof:
     """Rate, spread and time of every conversion. A lock whose payment changed rates did so within the slippage allowed.
 
-    `clocks_right_since`: a lock made before it may have been made or judged by a process whose clock was wrong on
-    purpose; of those some may have run out, and their number is told.
+    No clock of a process excuses a capture after the lock's end: whether a lock holds is judged by the database's.
     """
     locks = {lock.payment_id: lock for lock in evidence.locks}
     owner = {refund.id: refund.payment_id for refund in evidence.refunds}
@@ -40,10 +38,9 @@ def conversions_are_as_locked(evidence: Evidence, clocks_right_since: datetime |
         against += [f"{posting.key}: {wrong}" for wrong in _wrong_with(posting, lock)]
     for lock in (locks[payment_id] for payment_id in sorted(booked)):
         against += [f"{lock.payment_id}: {wrong}" for wrong in _wrong_with_lock(lock)]
-    late, excused = _late(evidence, locks, clocks_right_since)
-    notes = [f"{excused} had run out by a clock that was not the one they were made by"] if excused else []
-    return proof("every conversion is at the rate that was locked, inside its time",
-                 conversions, "conversions", [*against, *late], notes)  # fmt: skip
+    against += _late(evidence, locks)
+    claim = "every conversion is at the rate that was locked, inside its time"
+    return proof(claim, conversions, "conversions", against)
 
 
 def _wrong_with(posting: Posted, lock: Lock | None) -> Iterator[str]:
@@ -132,25 +129,13 @@ def _wrong_with_lock(lock: Lock) -> Iterator[str]:
             )
 
 
-def _late(
-    evidence: Evidence, locks: Mapping[str, Lock], clocks_right_since: datetime | None
-) -> tuple[list[str], int]:
-    """Captures the provider made after the lock had run out, by its own clock; and how many a wrong clock excuses."""
+def _late(evidence: Evidence, locks: Mapping[str, Lock]) -> Iterator[str]:
+    """Captures the provider made after the lock had run out, by its own clock."""
     payment_of = {effect.key: effect.payment_id for effect in evidence.effects}
-    late, excused = [], 0
     for it in evidence.movements:
         lock = locks.get(payment_of.get(it.key, "")) if it.kind == "capture" else None
-        if lock is None:
-            continue
-        if it.at is not None and it.at <= lock.quote.expires_at:
-            continue
-        if clocks_right_since is not None and lock.quote.valid_from < clocks_right_since:
-            excused += 1
-        else:
-            late.append(
-                f"{it.key}: captured at {it.at}, {lock.quote.id} had run out at {lock.quote.expires_at}"
-            )
-    return late, excused
+        if lock is not None and (it.at is None or it.at > lock.quote.expires_at):
+            yield f"{it.key}: captured at {it.at}, {lock.quote.id} had run out at {lock.quote.expires_at}"
 
 
 def _converted(sell: Money, rate: Fraction, buy: str) -> Fraction:

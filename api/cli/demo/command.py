@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.cli import output
-from api.cli.audit import promises, proofs, rates
+from api.cli.audit import holds, promises, proofs, rates
 from api.cli.audit.evidence import Evidence
 from api.cli.audit.gathering import gather
 from api.cli.audit.histories import Histories, replay_all
@@ -197,6 +197,8 @@ def _proofs(made: Run, evidence: Evidence, histories: Histories) -> tuple[proofs
         proofs.clearing_is_explained(evidence.ledger, evidence.refunds),
         proofs.books_agree(evidence.movements, evidence.effects, evidence.postings),
         proofs.fees_and_payouts_agree(evidence.movements, evidence.postings, evidence.batches),
+        holds.holds_are_released(evidence.payments, evidence.effects, evidence.movements),
+        holds.endings_leave_nothing_open(evidence.payments, evidence.effects),
         rates.conversions_are_as_locked(evidence),
         promises.decisions_are_on_record(
             demo_proofs.decisions(made.sent), evidence.reviews, evidence.operators, evidence.acts

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from api.cli.audit import promises, proofs, rates
+from api.cli.audit import holds, promises, proofs, rates
 from api.cli.audit.evidence import Evidence, Movement
 from api.cli.audit.gathering import gather
 from api.cli.audit.histories import Histories, replay_all
@@ -229,6 +229,8 @@ def proven(run: Run) -> tuple[proofs.Proof, ...]:
         proofs.clearing_is_explained(evidence.ledger, evidence.refunds),
         proofs.books_agree(evidence.movements, evidence.effects, evidence.postings),
         proofs.fees_and_payouts_agree(evidence.movements, evidence.postings, evidence.batches),
+        holds.holds_are_released(evidence.payments, evidence.effects, evidence.movements),
+        holds.endings_leave_nothing_open(evidence.payments, evidence.effects),
         rates.conversions_are_as_locked(evidence),
         promises.decisions_are_on_record(
             demo_proofs.decisions(run.people.operator.sent.values()),
