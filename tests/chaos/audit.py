@@ -14,7 +14,7 @@ from api.cli.demo import proofs as shop_proofs
 from api.cli.demo.shop import Json, Sent, Shop, repeat_all
 from corridor.domain.money import Money
 from corridor.runtime.replay import Replayed
-from tests.chaos import leaks, liveness
+from tests.chaos import endings, leaks, liveness
 from tests.chaos.arrivals import SUBSCRIBERS
 from tests.chaos.clerk import Clerk
 from tests.chaos.desk import acts_are_on_record
@@ -86,6 +86,11 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         ),
         acts_are_on_record(run.stand.desk.given, evidence.acts, run.watch.returns),
         proofs.nothing_is_left_open(evidence.payments, evidence.refunds),
+        nothing_moves(run.recovery),
+        endings.endings_are_explained(run.plan.arrivals, evidence.payments),
+        endings.good_orders_succeed(
+            run.plan.arrivals, evidence.payments, run.journal.last_of(Kind.CLOCK_SKEW)
+        ),
         *_answers(run.street, held_to(sent, run.watch), evidence),
         promises.commands_are_reflected(
             ordered(run.street.shops.values()), evidence.payments, with_a_person(run.watch)
@@ -233,16 +238,27 @@ def watched(watch: Watch, violations: Sequence[str]) -> Proof:
     return proof(claim, watch.looks, "looks", violations, notes)
 
 
+def nothing_moves(recovery: Recovery) -> Proof:
+    """The wait ended because everything was over, and not because nothing had changed for long."""
+    left = ["nobody waited until the end"] if recovery.left is None else list(recovery.left.left())
+    return proof("in the end nothing was under way any more", recovery.looks, "looks", left)
+
+
 def recovered(recovery: Recovery, within_seconds: float | None) -> Proof:
-    """Soon after the last fault, each payment that was open then had ended, or waited for others than us."""
+    """Soon after the last fault, each payment that waited for us then had ended, or waited for others than us."""
     late = [
         f"{payment_id} took {seconds} s"
         for payment_id, seconds in recovery.decided.items()
         if within_seconds is not None and seconds > within_seconds
     ]
-    late += [f"{payment_id} was still {status} at the end" for payment_id, status in recovery.left.items()]
+    late += [
+        f"{payment_id} was still {status} at the end" for payment_id, status in recovery.never_ended.items()
+    ]
     when = "in the end" if within_seconds is None else f"{within_seconds:.0f} s after the last fault"
-    return proof(f"{when} no payment waited for us", len(recovery.decided), "payments open then", late)
+    notes = [f"{len(recovery.open_then)} were open then, {len(recovery.paid_then)} of them paid out to us"]
+    # What is only told is about all that were open; what is held to a time would hold of nothing if none waited for us.
+    held = recovery.open_then if within_seconds is None else recovery.waited_for_us
+    return proof(f"{when} no payment waited for us", len(held), "payments that did or could", late, notes)
 
 
 def histories_replay(

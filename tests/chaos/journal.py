@@ -62,6 +62,10 @@ class Journal:
             entry.target for entry in self.entries if entry.fired and entry.name.startswith(f"{kind}:")
         )
 
+    def last_of(self, kind: Kind) -> float | None:
+        """When the last fault of this kind was over, whether it met its target or not; None: there was none."""
+        return max((it.at_seconds for it in self.entries if it.name.startswith(f"{kind}:")), default=None)
+
     def close(self) -> None:
         self._file.close()
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 from sqlalchemy import Connection, func, select
@@ -50,7 +50,18 @@ class Moving:
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.payments or self.refunds or self.webhooks or self.payouts or self.provider_webhooks)
+        return not list(self.left())
+
+    def left(self) -> Iterator[str]:
+        """What moves still, or never will: each part that is not at its end, by name."""
+        yield from (f"{payment_id} is {status}" for payment_id, status in self.payments.items())
+        counts = {
+            "refunds are not at their end": self.refunds,
+            "webhooks or events were not sent, or not a second time": self.webhooks,
+            "payouts or rows of payouts are not booked": self.payouts,
+            "webhooks of the provider wait to be taken": self.provider_webhooks,
+        }
+        yield from (f"{count} {what}" for what, count in counts.items() if count)
 
     def __str__(self) -> str:
         return (
@@ -65,15 +76,20 @@ class Recovery:
     """Seconds from the end of the faults, for each payment that was open then.
 
     `decided`: until nothing of ours was under way any more: it had ended, was with a person, or was captured and
-    waited for the provider to pay out. `ended`: until it was terminal.
+    waited for the provider to pay out. `ended`: until it was terminal. `left`: what still moved when the wait was over.
     """
 
     open_then: Mapping[str, str]
     """What each was when the last fault was lifted, by payment."""
     decided: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
-    left: Mapping[str, str] = field(default_factory=dict)
+    left: Moving | None = None
+    looks: int = 0
     quiet_after_seconds: float = 0.0
+    faults_ended_at_seconds: float = 0.0
+    """When the last fault was lifted, counted as the plan counts."""
+    paid_then: frozenset[str] = frozenset()
+    """Payments that the provider had paid out by then, and we had not booked: to import them was for us."""
 
     def __post_init__(self) -> None:
         self.note(self.open_then, 0.0)
@@ -82,25 +98,37 @@ class Recovery:
         """What a look at the open payments says of those that were open when the faults ended."""
         for payment_id in self.open_then:
             status = now.get(payment_id)
-            if status is None or _is_for_others(status):
+            if status is None or self._is_for_others(payment_id, status):
                 self.decided.setdefault(payment_id, round(seconds, 2))
             if status is None:
                 self.ended.setdefault(payment_id, round(seconds, 2))
 
+    def owe(self, paid_out: Collection[str]) -> None:
+        """Of those that were captured then, these had been paid out to us: they are decided when they have ended."""
+        self.paid_then = frozenset(it for it in paid_out if self.open_then.get(it) == Status.CAPTURED)
+        for payment_id in self.paid_then:
+            self.decided.pop(payment_id, None)
+            if payment_id in self.ended:
+                self.decided[payment_id] = self.ended[payment_id]
+
     @property
     def waited_for_us(self) -> list[str]:
         """Payments for which something of ours had to recover when the faults ended."""
-        return [payment_id for payment_id, status in self.open_then.items() if not _is_for_others(status)]
+        return [it for it, status in self.open_then.items() if not self._is_for_others(it, status)]
 
     @property
     def recovered(self) -> dict[str, float]:
         """`decided` of those that waited for us."""
         return {it: self.decided[it] for it in self.waited_for_us if it in self.decided}
 
+    @property
+    def never_ended(self) -> Mapping[str, str]:
+        """The payments among what is left, and what they are."""
+        return {} if self.left is None else self.left.payments
 
-def _is_for_others(status: str) -> bool:
-    """A person decides it, or the provider has yet to pay it out."""
-    return status in (OWNED, Status.CAPTURED)
+    def _is_for_others(self, payment_id: str, status: str) -> bool:
+        """A person decides it, or the provider has yet to pay it out."""
+        return status == OWNED or (status == Status.CAPTURED and payment_id not in self.paid_then)
 
 
 def percentile(seconds: Iterable[float], percent: int) -> float:
@@ -122,6 +150,49 @@ async def follow(database: Database, found: Recovery, ended_at: float) -> None:
         if (now := await _open_now(database)) is not None:
             found.note(now, time.monotonic() - ended_at)
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def paid_out(database: Database, sandbox: httpx.AsyncClient, secret_key: str, until: float) -> set[str]:
+    """Captured payments whose money the provider had begun to pay out by then, and has paid out now.
+
+    By its own reports, or by the rows that we have of them. Only payouts that we have not imported are asked for all
+    their rows: it is meant to be asked once.
+    """
+    imported, booked = await database.read(_reported)
+    headers = {"Authorization": f"Bearer {secret_key}"}
+    found = set(booked)
+    async for payout in _listed(sandbox, headers, "/stripe/v1/payouts", {"status": "paid"}):
+        is_complete = payout["reconciliation_status"] == "completed" and payout["created"] <= until
+        if is_complete and payout["id"] not in imported:
+            of_it = {"payout": payout["id"], "type": "charge", "expand[0]": "data.source"}
+            async for row in _listed(sandbox, headers, "/stripe/v1/balance_transactions", of_it):
+                found.add(row["source"]["metadata"].get("corridor_payment", ""))
+    return found
+
+
+async def _listed(
+    sandbox: httpx.AsyncClient, headers: Mapping[str, str], path: str, query: Mapping[str, str]
+) -> Any:
+    cursor: Mapping[str, str] = {}
+    while True:
+        answer = await sandbox.get(path, params={"limit": "100", **query, **cursor}, headers=headers)
+        answer.raise_for_status()
+        page = answer.json()
+        for row in page["data"]:
+            yield row
+        if not page["has_more"]:
+            return
+        cursor = {"starting_after": page["data"][-1]["id"]}
+
+
+def _reported(connection: Connection) -> tuple[set[str], set[str]]:
+    """Ids of the payouts we have whole, and captured payments of which we have a row that is not booked."""
+    batches = select(settlement_batches.c.batch_id).where(settlement_batches.c.state == "imported")
+    lines = select(settlement_lines.c.payment_id).where(
+        settlement_lines.c.kind == "charge", settlement_lines.c.state.in_(("staged", "signaled"))
+    )
+    rows = connection.execute(lines).scalars()
+    return set(connection.execute(batches).scalars()), {it for it in rows if it is not None}
 
 
 async def until_sealed(database: Database) -> None:
@@ -154,6 +225,7 @@ async def until_quiet(
             paid_at = now
         moving = await look(database, sandbox)
         found.note(moving.payments, now - ended_at)
+        found.looks += 1
         say(f"liveness {now - ended_at:.0f} s: {moving}")
         # A webhook whose scheduled minute comes is no sign that the others move.
         unscheduled = replace(moving, scheduled=0)
@@ -163,7 +235,7 @@ async def until_quiet(
             changed_at, rounds_left = now, rounds_left - 1
             people.close_the_day()
         if (moving.is_nothing and people.are_done) or now - changed_at > PATIENCE_SECONDS:
-            found.quiet_after_seconds, found.left = now - ended_at, moving.payments
+            found.quiet_after_seconds, found.left = now - ended_at, moving
             return
         await asyncio.sleep(LOOK_SECONDS)
 

@@ -1,6 +1,7 @@
 """The record of a run: JSON with everything, and a page of Markdown that is fit to publish."""
 
 import json
+import os
 import platform
 import subprocess
 from collections import Counter
@@ -16,15 +17,22 @@ from api.cli.audit.evidence import Evidence
 from api.cli.audit.proofs import Proof
 from corridor.domain.payment import Status
 from tests.chaos.arrivals import Story
+from tests.chaos.endings import by_status_and_reason
 from tests.chaos.forking import STARTS
 from tests.chaos.journal import Journal
 from tests.chaos.liveness import Recovery, percentile
 from tests.chaos.plan import Kind, Plan
+from tests.chaos.stand import WORKERS
 
 Json = dict[str, Any]
 
 SHARE_FIRED_PERCENT = 90
-SHARE_SUCCEEDED_PERCENT = 50
+SHARE_SUCCEEDED_PERCENT = 70
+"""By plan every sixth order is declined, canceled or abandoned; runs reach four in five."""
+SHARE_SUCCEEDED_CLOCK_AHEAD_PERCENT = 50
+"""By the clock of a worker that is ahead every offer of a rate has run out. One of two workers may be for up to three
+quarters of the run, and nine of ten orders need a rate: a third of the rest is lost, and runs reach 55 in a hundred. What
+was placed outside of that time is held to far more by the proof about good orders."""
 AIM_SECONDS = 30
 """Issue 3: from the end of the faults until all is terminal. The run is held to the part that is ours."""
 _BUSY = ("provider:latency", "provider:status 429", "provider:status 503")
@@ -55,7 +63,7 @@ class Record:
     """Where the data directories were, the database's included."""
     load: float
     seconds: dict[str, float]
-    """By phase; `processor` is the time on all cores of this program and everything it started."""
+    """By phase; `processor` is the time on all cores of this program and everything it started and that has ended."""
 
     @property
     def holds(self) -> bool:
@@ -76,7 +84,7 @@ class Record:
             yield from (f"{name} never fired" for name in sorted(planned) if not fired[name])
         statuses = Counter(it.status for it in self.evidence.payments)
         good = sum(statuses[status] for status in _SUCCEEDED)
-        if good * 100 < len(self.evidence.payments) * SHARE_SUCCEEDED_PERCENT:
+        if good * 100 < len(self.evidence.payments) * share_to_succeed(self.plan):
             yield f"only {good} of {len(self.evidence.payments)} payments succeeded"
         if len(self.evidence.payments) < len(self.plan.arrivals) * SHARE_FIRED_PERCENT // 100:
             yield f"only {len(self.evidence.payments)} of {len(self.plan.arrivals)} payments were accepted"
@@ -162,6 +170,7 @@ class Record:
         return {
             "payments": payments,
             "payments_by_status": dict(Counter(it.status for it in self.evidence.payments)),
+            "payments_by_reason": dict(sorted(by_status_and_reason(self.evidence.payments).items())),
             "refunds": len(self.evidence.refunds),
             "provider_movements": len(self.evidence.movements),
             "webhooks_received": len(self.evidence.received),
@@ -178,6 +187,8 @@ class Record:
             "recovery_p99_seconds": percentile(self.recovery.recovered.values(), 99),
             "settled_p50_seconds": percentile(self.recovery.ended.values(), 50),
             "settled_p99_seconds": percentile(self.recovery.ended.values(), 99),
+            "faults_planned_to_end_at_seconds": self.plan.profile.safety_seconds,
+            "faults_ended_at_seconds": round(self.recovery.faults_ended_at_seconds, 1),
             "quiet_after_seconds": round(self.recovery.quiet_after_seconds, 1),
             "reviews_decided": dict(self.decisions),
             "answers_by_status": dict(sorted(self.answers.items())),
@@ -221,10 +232,17 @@ class Record:
         names = (
             "payments", "refunds", "provider_movements", "kills_total", "other_faults_total", "violations",
             "open_when_faults_ended", "of_these_waiting_for_us", "recovery_p50_seconds", "recovery_p99_seconds",
-            "settled_p50_seconds", "settled_p99_seconds", "load_average", "quiet_after_seconds", "payments_per_second",
+            "settled_p50_seconds", "settled_p99_seconds", "faults_planned_to_end_at_seconds", "faults_ended_at_seconds", "load_average",
+            "quiet_after_seconds", "payments_per_second",
         )  # fmt: skip
         yield from (f"| {name.replace('_', ' ')} | {figures[name]} |" for name in names)
-        for name in ("payments_by_status", "reviews_decided", "answers_by_status", "seconds"):
+        for name in (
+            "payments_by_status",
+            "payments_by_reason",
+            "reviews_decided",
+            "answers_by_status",
+            "seconds",
+        ):
             yield f"| {name.replace('_', ' ')} | {', '.join(f'{k}: {v}' for k, v in figures[name].items())} |"
         yield from (
             f"| orders {name} | {', '.join(f'{k}: {v}' for k, v in it.items())} |"
@@ -238,10 +256,16 @@ class Record:
         """What the figures mean, and what they do not."""
         yield (
             "Recovery counts the payments that waited for us when the last fault was lifted, until they had ended, were"
-            " captured, or were with a person; what was captured or with a person by then is not in it."
+            " captured, or were with a person; what was captured or with a person by then is not in it, but for what the"
+            f" provider had paid out to us by then and we had not booked: {len(self.recovery.paid_then)}."
+        )
+        over = self.recovery.faults_ended_at_seconds - self.plan.profile.safety_seconds
+        yield (
+            f"The faults were planned to end after {self.plan.profile.safety_seconds} s and the last was over {over:.1f} s"
+            " later; recovery is counted from then. From the planned end it is so much longer."
         )
         settled = percentile(self.recovery.ended.values(), 99)
-        left = len(self.recovery.left)
+        left = len(self.recovery.never_ended)
         reached = "reached" if settled <= AIM_SECONDS and not left else "not reached"
         yield (
             f"All that were open then were terminal after {settled} s (p99); {left} never were. The aim of"
@@ -272,6 +296,23 @@ class Record:
             yield from (f"\n- noted, {it.claim}: {text}" for text in it.notes[:SHOWN_NOTES])
             if len(it.notes) > SHOWN_NOTES:
                 yield f"\n- noted, {it.claim}: {len(it.notes) - SHOWN_NOTES} more, in the JSON"
+
+
+def share_to_succeed(plan: Plan) -> int:
+    """Per cent of all payments, by what the plan does to the workers' clocks."""
+    skews = [act for act in plan.acts if act.kind is Kind.CLOCK_SKEW and act.target in WORKERS]
+    is_ahead = any(int(act.words["seconds"]) > 0 for act in skews)
+    return SHARE_SUCCEEDED_CLOCK_AHEAD_PERCENT if is_ahead else SHARE_SUCCEEDED_PERCENT
+
+
+def processor_seconds() -> float:
+    """Of this process, of its children that have ended, and of those that live with all theirs that have ended.
+
+    API and workers are children of a fork server, which lives as long as we do: the operating system adds them to its
+    times, and to ours only when it has ended too.
+    """
+    alive = [it.cpu_times() for it in psutil.Process().children()]
+    return sum(os.times()[:4]) + sum(sum(it[:4]) for it in alive)
 
 
 def commit() -> str:

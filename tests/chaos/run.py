@@ -60,8 +60,7 @@ async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Recor
     proofs, evidence = await audit.judge(run)
     seconds["audit"] = time.monotonic() - clock
     ended = {it.id for it in evidence.payments if Status(it.status).is_terminal}
-    late = [name for name, took in recovery.decided.items() if took > LATE_SECONDS]
-    for line in await autopsy.of(stand.settings, [*recovery.left, *late]):
+    for line in await autopsy.of(stand.settings, late(recovery)):
         journal.note("late", note=line)
     return Record(
         plan=plan, begun=begun, proofs=proofs, evidence=evidence, journal=journal, recovery=recovery,
@@ -69,6 +68,17 @@ async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Recor
         pressure=pressure.told(plan, answers, street.orders, ended), decisions=clerk.decided,
         skipped=stand.skipped(), storage=stand.disk.about, load=os.getloadavg()[2], seconds=seconds,
     )  # fmt: skip
+
+
+def late(recovery: liveness.Recovery) -> list[str]:
+    """Payments to look into: those that never ended, then those that took long, whomever they waited for at last."""
+    took = [
+        name
+        for times in (recovery.decided, recovery.ended)
+        for name, it in times.items()
+        if it > LATE_SECONDS
+    ]
+    return list(dict.fromkeys([*recovery.never_ended, *took]))
 
 
 async def _safety(plan: Plan, performer: Performer, orders: asyncio.TaskGroup, say: Say) -> None:
@@ -93,10 +103,14 @@ async def _liveness(performer: Performer, orders: asyncio.TaskGroup, say: Say) -
     stand = performer.stand
     say("faults off")
     stand.lift()
-    ended_at = time.monotonic()
+    ended_at, until = time.monotonic(), time.time()
+    at_seconds = performer.journal.seconds
     found = await liveness.from_now_on(stand.database)
+    found.faults_ended_at_seconds = at_seconds
     async with _beside(liveness.follow(stand.database, found, ended_at)):
         await stand.until_up()
+        secret_key = stand.settings.stripe_secret_key.get_secret_value()
+        found.owe(await liveness.paid_out(stand.database, stand.sandbox, secret_key, until))
     closing = Closing(performer, orders)
     closing.close_the_day()
     async with asyncio.TaskGroup() as group:

@@ -1,15 +1,17 @@
 """What the audit hands to the proofs: commands with all their answers, and whose workflows were broken off."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from api.cli.audit.evidence import Kept, Ordered, Returned
 from api.cli.demo.shop import Answer, Sent, Shop
 from corridor.domain.money import Money
-from tests.chaos.audit import broken_off, genuine, ordered
+from tests.chaos.audit import broken_off, genuine, nothing_moves, ordered, recovered
 from tests.chaos.faults import webhooks
 from tests.chaos.journal import Journal
+from tests.chaos.liveness import Moving, Recovery
 from tests.chaos.plan import Act, Kind
 
 
@@ -47,6 +49,53 @@ def test_whoever_was_terminated_or_reset_is_known_and_a_refunds_payment_with_it(
     amount = Money(100, "EUR")
     refunds = [Returned(f"rfd_{n}", f"pay_{n}", "succeeded", 2, amount, is_reported=True) for n in (2, 3)]
     assert broken_off(journal, refunds) == {"pay_1", "rfd_2", "pay_2"}
+
+
+NOTHING = Moving(payments={}, refunds=0, webhooks=0, scheduled=3, payouts=0, provider_webhooks=0)
+
+
+def test_a_wait_that_ended_because_nothing_moved_holds() -> None:
+    proof = nothing_moves(Recovery({}, left=NOTHING, looks=9))
+    assert proof.holds
+    assert proof.looked_at == "9 looks"
+
+
+def test_a_wait_that_ended_because_nothing_changed_any_more_is_told_by_what_was_left() -> None:
+    stuck = replace(
+        NOTHING, payments={"pay_1": "captured"}, refunds=2, webhooks=3, payouts=4, provider_webhooks=5
+    )
+    proof = nothing_moves(Recovery({}, left=stuck, looks=9))
+    assert [it.partition(" ")[0] for it in proof.counterexamples] == ["pay_1", "2", "3", "4", "5"]
+    assert not nothing_moves(Recovery({}, looks=9)).holds, "nobody waited"
+
+
+def test_recovery_is_held_to_its_time_of_those_that_waited_for_us() -> None:
+    then = {"pay_open": "processing", "pay_taken": "captured"}
+    found = Recovery(then, left=NOTHING)
+    found.note({"pay_taken": "captured"}, 12.0)
+    assert recovered(found, 30.0).looked_at == "1 payments that did or could"
+    assert recovered(found, 30.0).holds
+    assert not recovered(found, 10.0).holds
+    found.left = replace(NOTHING, payments={"pay_taken": "captured"})
+    assert recovered(found, 30.0).counterexamples == ("pay_taken was still captured at the end",)
+
+
+def test_a_recovery_in_which_nobody_waited_for_us_proves_nothing_where_it_is_held_to_a_time() -> None:
+    found = Recovery({"pay_taken": "captured"}, left=NOTHING)
+    found.note({}, 40.0)
+    assert not recovered(found, 30.0).holds
+    assert recovered(found, None).holds
+    found.owe(["pay_taken"])
+    assert recovered(found, 30.0).counterexamples == ("pay_taken took 40.0 s",)
+
+
+def test_the_last_of_a_kind_of_fault_is_the_one_that_was_over_last(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "events.jsonl")
+    assert journal.last_of(Kind.CLOCK_SKEW) is None
+    for kind in (Kind.CLOCK_SKEW, Kind.CLOCK_SKEW, Kind.KILL):
+        journal.act(Act(0.0, kind, "api", {}), fired=False)
+    journal.close()
+    assert journal.last_of(Kind.CLOCK_SKEW) == journal.entries[1].at_seconds
 
 
 def test_only_what_the_provider_itself_sent_is_asked_about() -> None:

@@ -1,5 +1,6 @@
 """The record of a run: families are counted from faults that exist, and the page says what its figures leave out."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.audit.evidence import Evidence
+from api.cli.audit.evidence import Evidence, Paid
 from api.cli.audit.proofs import Proof
+from corridor.domain.money import Money
 from corridor.ledger.report import Report
 from corridor.sandbox.faults import FaultKind
-from tests.chaos.forking import STARTS
+from tests.chaos.forking import STARTS, fork
 from tests.chaos.journal import Journal
-from tests.chaos.liveness import Recovery
-from tests.chaos.plan import Kind, expand
+from tests.chaos.liveness import Moving, Recovery
+from tests.chaos.plan import Act, Kind, expand
 from tests.chaos.profile import PROFILES
-from tests.chaos.record import Record
+from tests.chaos.record import Record, processor_seconds, share_to_succeed
 
 NOTHING = Evidence(
     ledger=Report(), postings=(), effects=(), payments=(), refunds=(), events=(), batches={}, quotes={}, locks=(),
@@ -72,7 +74,10 @@ def test_the_page_says_whether_all_was_terminal_within_the_aim(record: Record) -
     assert "The aim of 30 s for that is reached" in replace(record, recovery=soon).page()
     assert "terminal after 31.0 s (p99)" in replace(record, recovery=late).page()
     assert "The aim of 30 s for that is not reached" in replace(record, recovery=late).page()
-    left = replace(record, recovery=replace(soon, left={"pay_late": "processing"}))
+    stuck = Moving(
+        {"pay_late": "processing"}, refunds=0, webhooks=0, scheduled=0, payouts=0, provider_webhooks=0
+    )
+    left = replace(record, recovery=replace(soon, left=stuck))
     assert "The aim of 30 s for that is not reached" in left.page()
 
 
@@ -96,3 +101,55 @@ def test_the_page_tells_single_requests_and_rules_from_faults_that_met_something
     told = f"Of the {3 + sum(BY_PROVIDER.values())} other faults 2 are single requests"
     assert told in record.page()
     assert "1 are rules given to the sandbox" in record.page()
+
+
+def test_the_page_tells_why_payments_ended_as_they_did(record: Record) -> None:
+    zero = Money(0, "EUR")
+    failed = Paid(
+        "pay_1", "o-1", "DE-EUR>CN-CNY", "failed", "rate_unavailable", None, 2, zero, zero, zero, None
+    )
+    evidence = replace(
+        NOTHING, payments=(failed, replace(failed, id="pay_2"), replace(failed, reason="not_sent"))
+    )
+    page = replace(record, evidence=evidence).page()
+    assert "| payments by reason | failed not_sent: 1, failed rate_unavailable: 2 |" in page
+
+
+def test_the_page_tells_how_much_later_than_planned_the_faults_ended(record: Record) -> None:
+    planned = record.plan.profile.safety_seconds
+    late = replace(RECOVERY, faults_ended_at_seconds=planned + 70.2)
+    shown = replace(record, recovery=late)
+    assert f"planned to end after {planned} s and the last was over 70.2 s later" in shown.page()
+    assert shown.figures()["faults_ended_at_seconds"] == planned + 70.2
+
+
+def test_more_must_succeed_where_no_clock_makes_rates_run_out(record: Record) -> None:
+    skews = {
+        seconds: Act(0.0, Kind.CLOCK_SKEW, target, {"seconds": seconds, "until_seconds": 20.0})
+        for target, seconds in (("worker-2", -3_600), ("api", 12), ("worker", 86_400))
+    }
+    behind = replace(record.plan, acts=(skews[-3_600], skews[12]))
+    ahead = replace(record.plan, acts=tuple(skews.values()))
+    assert (share_to_succeed(behind), share_to_succeed(ahead)) == (70, 50)
+    zero = Money(0, "EUR")
+    good = Paid("pay_1", "order-1", "DE-EUR>CN-CNY", "settled", None, None, 2, zero, zero, zero, None)
+    lost = replace(good, status="failed", reason="rate_unavailable")
+    evidence = replace(NOTHING, payments=(*[good] * 60, *[lost] * 40))
+    for plan, is_told in ((behind, True), (ahead, False)):
+        told = list(replace(record, plan=plan, evidence=evidence).vacuities())
+        assert ("only 60 of 100 payments succeeded" in told) is is_told
+
+
+def test_processor_time_counts_what_the_fork_server_has_started(tmp_path: Path) -> None:
+    """The fork server lives on, so the operating system has not added its children to ours."""
+    _measure_something(tmp_path)  # by then the server is up, and what it imports is behind it
+    ours, all_of_it = sum(os.times()[:4]), processor_seconds()
+    _measure_something(tmp_path)
+    ours, all_of_it = sum(os.times()[:4]) - ours, processor_seconds() - all_of_it
+    assert all_of_it > ours
+
+
+def _measure_something(tmp_path: Path) -> None:
+    forked = fork("timeit", {}, tmp_path / "log")
+    forked.join()
+    assert forked.exitcode == 0, (tmp_path / "log").read_text()

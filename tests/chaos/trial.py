@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from tests.chaos.faults.failover import Cluster
 from tests.chaos.journal import Journal
 from tests.chaos.plan import Plan
 from tests.chaos.proxy.proxy import FaultProxy
-from tests.chaos.record import Record
+from tests.chaos.record import Record, processor_seconds
 from tests.chaos.run import perform
 from tests.chaos.stand import Stand, settings_for
 
@@ -25,7 +24,7 @@ def trial(plan: Plan, data_dir: Path, report: Path, say: Callable[[str], None]) 
     holds = False
     try:
         record = _on(disk, plan, data_dir, report, say)
-        record.seconds["processor"] = sum(os.times()[:4])
+        record.seconds["processor"] = processor_seconds()
         record.save(report)
         holds = record.holds
         return record
