@@ -150,6 +150,12 @@ def test_what_was_collected_ends_its_own_void_and_nothing_else() -> None:
     assert_contradicted(endings_leave_nothing_open([SETTLED], [CAPTURE, second]), "pay_2:capture:2")
 
 
+def test_a_refund_of_what_is_not_settled_may_be_under_way() -> None:
+    refund = Effect("rfd_1:refund:1", "pay_2", "refund", "declared", eur(100))
+    captured = replace(SETTLED, status="captured", settled=None)
+    assert endings_leave_nothing_open([CANCELED, captured], [CAPTURE, refund]).holds
+
+
 def test_what_is_open_may_wait_for_an_answer() -> None:
     waiting = replace(CANCELED, status="requires_review", reason="outcome_unknown")
     sale = Effect("pay_1:sale:1", "pay_1", "sale", "unknown", eur(900))

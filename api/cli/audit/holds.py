@@ -104,7 +104,7 @@ def endings_leave_nothing_open(payments: Sequence[Paid], effects: Iterable[Effec
             payment.status in _COLLECTED and is_void
         ):
             called_off[f"{it.operation} {it.state}"] += 1
-        elif payment.status in (*_ENDED_OTHERWISE, *_COLLECTED):
+        elif payment.status in (*_ENDED_OTHERWISE, Status.SETTLED):
             against.append(f"{it.key} is {it.state}, and {payment.id} is {payment.status}")
     ended = sum(Status(it.status).is_terminal for it in payments)
     notes = [f"{count} times {what}, called off" for what, count in sorted(called_off.items())]
