@@ -1,5 +1,6 @@
 """Importing a provider's settlement report: rows staged page by page, payments told, everything else booked."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -23,12 +24,12 @@ from activities.errors import implements
 from activities.heartbeat import beating
 from corridor.domain.ids import Prefix, is_id
 from corridor.domain.outcome import Frozen
-from corridor.domain.payment import RefundStatus, Status
+from corridor.domain.payment import RefundStatus
 from corridor.domain.posting import Posting
 from corridor.domain.settlement import SettlementBatch, SettlementLine, SettlementPage
 from corridor.ledger import rules, store
 from corridor.runtime.side_by_side import side_by_side
-from corridor.storage import payments, refunds, settlement
+from corridor.storage import refunds, settlement
 from corridor.storage.settlement import LineRow
 
 LOOK_BACK = timedelta(days=30)
@@ -77,7 +78,10 @@ class SettlementSteps:
             newest = await self._edge.database.read(settlement.newest_batch_at, wanted.provider)
             since = self._edge.now() - FIRST_LOOK if newest is None else newest - LOOK_BACK
             found = await self._edge.providers[wanted.provider].settlement_batches(since)
-            return await self._edge.database.write(_unfinished, wanted.provider, found)
+            unknown, unfinished = await self._edge.database.read(_unfinished, wanted.provider, found)
+            if unknown:
+                await self._edge.database.write(settlement.know_batches, wanted.provider, unknown)
+            return unfinished
 
     @implements(IMPORT_PAGE)
     async def import_page(self, wanted: ImportPageIn) -> ImportedPage:
@@ -98,7 +102,9 @@ class SettlementSteps:
     async def close_batch(self, wanted: BatchIn) -> BatchClosed:
         """Tell payments of their rows, book the rows no payment waits for, and check the control total."""
         async with beating():
-            charges = await self._edge.database.read(_charges_to_tell, wanted)
+            charges = await self._edge.database.read(
+                settlement.open_charges, wanted.provider, wanted.batch_id
+            )
             told = await self._tell_all(wanted.provider, charges)
             for refund_id, line_id in await self._edge.database.read(_refunds_paid_back, wanted):
                 await self._setbacks.tell(refund_id, {"provider_event_id": f"settlement:{line_id}"})
@@ -127,24 +133,19 @@ def _stage(
     return first_staged
 
 
-def _unfinished(connection: Connection, provider: str, found: tuple[SettlementBatch, ...]) -> Batches:
+def _unfinished(
+    connection: Connection, provider: str, found: Sequence[SettlementBatch]
+) -> tuple[list[SettlementBatch], Batches]:
+    """Those not noted yet, and all that are to be imported: most looks find what is known and imported already."""
     ordered = sorted(found, key=lambda batch: batch.created_at)
-    fresh = [batch.batch_id for batch in ordered if settlement.know_batch(connection, provider, batch)]
+    states = settlement.batch_states(connection, provider, [batch.batch_id for batch in ordered])
+    fresh = [batch.batch_id for batch in ordered if states.get(batch.batch_id) != "imported"]
     waiting = settlement.batches_with_staged_rows(connection, provider)
-    batch_ids = tuple(dict.fromkeys([*waiting, *fresh]))
-    return Batches(
-        batch_ids=batch_ids, found=tuple(batch for batch in ordered if batch.batch_id in batch_ids)
+    wanted = dict.fromkeys([*waiting, *fresh])
+    unfinished = Batches(
+        batch_ids=tuple(wanted), found=tuple(batch for batch in ordered if batch.batch_id in wanted)
     )
-
-
-def _charges_to_tell(connection: Connection, wanted: BatchIn) -> list[tuple[str, str]]:
-    """(payment id, row id) of staged charges whose payment still waits for its settlement."""
-    rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("staged",))
-    return [
-        (row.payment_id, row.line_id)
-        for row in rows
-        if row.kind == "charge" and row.payment_id is not None and _is_open(connection, row.payment_id)
-    ]
+    return [batch for batch in ordered if batch.batch_id not in states], unfinished
 
 
 def _refunds_paid_back(connection: Connection, wanted: BatchIn) -> list[tuple[str, str]]:
@@ -168,17 +169,11 @@ def _is_done(connection: Connection, refund_id: str) -> bool:
     return refund is not None and refund.status == RefundStatus.SUCCEEDED
 
 
-def _is_open(connection: Connection, payment_id: str) -> bool:
-    payment = payments.find(connection, payment_id)
-    return payment is not None and not Status(payment.status).is_terminal
-
-
 def close(connection: Connection, wanted: BatchIn, told: list[str], now: datetime) -> BatchClosed:
     """Book what no payment waits for and check the control total; closing again books nothing twice."""
-    for line_id in told:
-        settlement.mark_signaled(connection, wanted.provider, line_id)
+    settlement.mark_signaled(connection, wanted.provider, told)
     booked = _booked_before(connection, wanted)
-    rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("staged",))
+    rows = settlement.bookable(connection, wanted.provider, wanted.batch_id)
     booked += [
         posting for row in rows if (posting := _book(connection, wanted.provider, row, now)) is not None
     ]
@@ -198,7 +193,7 @@ def _booked_before(connection: Connection, wanted: BatchIn) -> list[Posting]:
     """What an earlier run of this step booked: its answer may be in no history, and the ledger is rebuilt from those."""
     rows = settlement.of_batch(connection, wanted.provider, wanted.batch_id, ("posted", "unmatched"))
     keys = [f"{wanted.provider}:{row.line_id}" for row in rows if row.kind != "payout"]
-    return [posting for key in keys if (posting := store.posting_by_key(connection, key)) is not None]
+    return [it.posting for some in settlement.parts(keys) for it in store.written(connection, some)]
 
 
 def _book(connection: Connection, provider: str, row: LineRow, now: datetime) -> Posting | None:
@@ -209,8 +204,6 @@ def _book(connection: Connection, provider: str, row: LineRow, now: datetime) ->
         case "payout":
             settlement.mark(connection, provider, line.line_id, "posted", "control total")
             return None
-        case "charge" if row.payment_id is not None and _is_open(connection, row.payment_id):
-            return None  # its workflow could not be told yet; the next import tells it
         case "refund" | "adjustment" if (refund_id := _refund_of(line)) and refunds.find(
             connection, refund_id
         ):

@@ -1,15 +1,16 @@
 """Settlement reports as rows: batches with their control totals, lines with what became of each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
 
 from corridor.domain.failure import Refusal, Refused
+from corridor.domain.payment import Status
 from corridor.domain.settlement import BadRow, SettlementBatch, SettlementLine
 from corridor.storage.records import Json
-from corridor.storage.tables import settlement_batches, settlement_lines
+from corridor.storage.tables import payments, settlement_batches, settlement_lines
 from corridor.storage.upsert import insert_unless_there
 
 LineRow = Row[Any]
@@ -22,6 +23,15 @@ _LINE = select(settlement_lines).where(*_THIS_LINE)
 """Built once, as is the next: every payment runs both when it is settled."""
 _MARK = update(settlement_lines).where(*_THIS_LINE)
 
+NAMED_AT_ONCE = 1000
+"""SQLite takes 32,766 values in a statement and PostgreSQL's protocol 65,535; a payout may have more rows."""
+_ENDED = tuple(status for status in Status if status.is_terminal)
+
+
+def parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids in runs that one statement can name."""
+    return (ids[first : first + NAMED_AT_ONCE] for first in range(0, len(ids), NAMED_AT_ONCE))
+
 
 def know_batch(connection: Connection, provider: str, batch: SettlementBatch) -> bool:
     """Note a batch; True when it still has to be imported. A second scheduler finds it known.
@@ -31,18 +41,40 @@ def know_batch(connection: Connection, provider: str, batch: SettlementBatch) ->
     found = connection.execute(_this_batch(provider, batch.batch_id)).one_or_none()
     if found is not None:
         return bool(found.state != "imported")
-    connection.execute(
-        insert(settlement_batches).values(
-            provider=provider,
-            batch_id=batch.batch_id,
-            state="importing",
-            currency=batch.total.currency,
-            total_minor=batch.total.minor,
-            arrives_at=batch.arrives_at,
-            created_at=batch.created_at,
-        )
-    )
+    connection.execute(insert(settlement_batches), _new_batch(provider, batch))
     return True
+
+
+def know_batches(connection: Connection, provider: str, batches: Iterable[SettlementBatch]) -> None:
+    """Note batches that a look found unknown; one that another import noted meanwhile stays as it is."""
+    rows = [_new_batch(provider, batch) for batch in batches]
+    if rows:
+        connection.execute(insert_unless_there(connection, settlement_batches), rows)
+
+
+def batch_states(connection: Connection, provider: str, batch_ids: Sequence[str]) -> dict[str, str]:
+    """The state of each of these batches that is known."""
+    states: dict[str, str] = {}
+    for some in parts(batch_ids):
+        query = (
+            select(settlement_batches.c.batch_id, settlement_batches.c.state)
+            .where(settlement_batches.c.provider == provider)
+            .where(settlement_batches.c.batch_id.in_(some))
+        )
+        states |= {row.batch_id: row.state for row in connection.execute(query)}
+    return states
+
+
+def _new_batch(provider: str, batch: SettlementBatch) -> Json:
+    return {
+        "provider": provider,
+        "batch_id": batch.batch_id,
+        "state": "importing",
+        "currency": batch.total.currency,
+        "total_minor": batch.total.minor,
+        "arrives_at": batch.arrives_at,
+        "created_at": batch.created_at,
+    }
 
 
 def newest_batch_at(connection: Connection, provider: str) -> datetime | None:
@@ -106,6 +138,37 @@ def of_batch(connection: Connection, provider: str, batch_id: str, states: Seque
     return list(connection.execute(query).all())
 
 
+def open_charges(connection: Connection, provider: str, batch_id: str) -> list[tuple[str, str]]:
+    """(payment id, row id) of the batch's staged charges whose payment still waits for its settlement."""
+    query = (
+        select(settlement_lines.c.payment_id, settlement_lines.c.line_id)
+        .join(payments, payments.c.id == settlement_lines.c.payment_id)
+        .where(settlement_lines.c.provider == provider, settlement_lines.c.batch_id == batch_id)
+        .where(settlement_lines.c.state == "staged", settlement_lines.c.kind == "charge")
+        .where(payments.c.status.not_in(_ENDED))
+        .order_by(settlement_lines.c.line_id)
+    )
+    return [(row.payment_id, row.line_id) for row in connection.execute(query)]
+
+
+def bookable(connection: Connection, provider: str, batch_id: str) -> list[LineRow]:
+    """The batch's staged rows that no payment will book: all but charges of payments that still wait.
+
+    Row and payment are seen at one moment, so a row that a payment books meanwhile is not taken for nobody's.
+    """
+    query = (
+        select(settlement_lines)
+        .outerjoin(payments, payments.c.id == settlement_lines.c.payment_id)
+        .where(settlement_lines.c.provider == provider, settlement_lines.c.batch_id == batch_id)
+        .where(settlement_lines.c.state == "staged")
+        .where(
+            or_(settlement_lines.c.kind != "charge", payments.c.id.is_(None), payments.c.status.in_(_ENDED))
+        )
+        .order_by(settlement_lines.c.line_id)
+    )
+    return list(connection.execute(query).all())
+
+
 def line(connection: Connection, provider: str, line_id: str) -> LineRow:
     """Raises `Refused(NOT_FOUND)`."""
     row = connection.execute(_LINE, {"of_provider": provider, "wanted": line_id}).one_or_none()
@@ -125,14 +188,15 @@ def batches_with_staged_rows(connection: Connection, provider: str) -> list[str]
     return list(connection.execute(query).scalars())
 
 
-def mark_signaled(connection: Connection, provider: str, line_id: str) -> None:
-    """The payment was told; if it has booked the row already, that stands."""
-    connection.execute(
-        update(settlement_lines)
-        .where(settlement_lines.c.provider == provider, settlement_lines.c.line_id == line_id)
-        .where(settlement_lines.c.state == "staged")
-        .values(state="signaled")
-    )
+def mark_signaled(connection: Connection, provider: str, line_ids: Sequence[str]) -> None:
+    """Their payments were told; a row that its payment has booked already stays booked."""
+    for some in parts(line_ids):
+        connection.execute(
+            update(settlement_lines)
+            .where(settlement_lines.c.provider == provider, settlement_lines.c.line_id.in_(some))
+            .where(settlement_lines.c.state == "staged")
+            .values(state="signaled")
+        )
 
 
 def tell_again(connection: Connection, payment_id: str) -> None:
