@@ -12,9 +12,10 @@ from corridor.runtime import client as temporal_client
 from corridor.runtime.loop import Loop, keep_turning
 from corridor.runtime.patience import Stopped, ended_by, until_answered
 from corridor.runtime.settings import Settings, load
-from workers import fleet, schedules, wiring
+from workers import fleet, wiring
 from workers.builds.keeper import Keeper, without_builds
 from workers.relay import relay
+from workers.schedules import Schedules
 from workers.wiring import Wiring
 from workflows.starts import Windows
 
@@ -67,13 +68,12 @@ async def _serve(settings: Settings, wired: Wiring, client: Client, stop: asynci
         keepers = await until_answered(
             "which build is current", lambda: _keepers(client, build_id, wired, settings), stop
         )
-        await until_answered(
-            "schedules", lambda: schedules.ensure(client, wired.edge.providers.names, settings), stop
-        )
+        ours = Schedules(client, wired.edge.providers.names, settings, build_id)
+        await until_answered("schedules", ours.turn, stop)
         readiness.announce(settings)
         log.info("worker is ready", providers=wired.edge.providers.names, build_id=build_id)
         try:
-            await _turn(keepers, wired, client, settings, stop)
+            await _turn([*keepers, _schedules(ours)], wired, client, settings, stop)
         except Stopped:
             log.warning("turns under way were cut off; another process takes them up")
 
@@ -89,7 +89,7 @@ async def _turn(
     edge = wired.edge
     async with ended_by(stop, settings.worker_grace_seconds), asyncio.TaskGroup() as group:
         group.create_task(_withdraw(settings, stop), name="readiness")
-        own = (_schedules(client, wired, settings), _clock(wired, settings), _rates(wired))
+        own = (_clock(wired, settings), _rates(wired))
         for loop in (*keepers, *own):
             group.create_task(keep_turning(loop, stop), name=loop.name)
         await relay.run(edge.database, client, edge.providers, stop, windows, edge.now)
@@ -110,13 +110,9 @@ async def _keepers(client: Client, build_id: str | None, wired: Wiring, settings
     return [Loop("keeper", keeper.turn, busy_seconds=1.0, idle_seconds=5.0)]
 
 
-def _schedules(client: Client, wired: Wiring, settings: Settings) -> Loop:
-    return Loop(
-        "schedules",
-        lambda: schedules.put_back(client, wired.edge.providers.names, settings),
-        busy_seconds=SCHEDULES_LOOKED_AT_SECONDS,
-        idle_seconds=SCHEDULES_LOOKED_AT_SECONDS,
-    )
+def _schedules(ours: Schedules) -> Loop:
+    seconds = SCHEDULES_LOOKED_AT_SECONDS
+    return Loop("schedules", ours.turn, busy_seconds=seconds, idle_seconds=seconds)
 
 
 def _clock(wired: Wiring, settings: Settings) -> Loop:

@@ -1,4 +1,4 @@
-"""The Temporal workers of one process: core, webhooks, one per provider; tuned for the waiting buyer."""
+"""The Temporal workers of one process: core, settlement, webhooks, one per provider; tuned for the waiting buyer."""
 
 import asyncio
 import contextlib
@@ -23,6 +23,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from workers import wiring
 from workers.wiring import Wiring
 from workflows import names
+from workflows.settlement import SettlementWorkflow
 
 GRACE = timedelta(seconds=20)
 """Longer than the slowest provider call: a worker that is told to stop finishes what it sent."""
@@ -31,7 +32,7 @@ STICKY = timedelta(seconds=4)
 Temporal's default lets each of its buyers wait ten seconds; a busy one that is passed over costs a replay of its history.
 """
 CACHED_WORKFLOWS = 2000
-CORE_SLOTS, WEBHOOK_SLOTS = 50, 100
+CORE_SLOTS, SETTLEMENT_SLOTS, WEBHOOK_SLOTS = 50, 16, 100
 PASSED_THROUGH = (
     "corridor",
     "activities",
@@ -100,6 +101,7 @@ async def running(
     """
     workers = [
         core_worker(wired, client, grace, sandboxed, cached_workflows, build),
+        settlement_worker(wired, client, grace, sandboxed, cached_workflows, build),
         webhook_worker(wired, client, grace, build),
         *(provider_worker(wired, client, provider, grace, build) for provider in wired.edge.providers.names),
     ]
@@ -146,9 +148,35 @@ def core_worker(
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         max_cached_workflows=cached_workflows,
         sticky_queue_schedule_to_start_timeout=STICKY,
-        max_concurrent_workflow_tasks=50,
+        max_concurrent_workflow_tasks=CORE_SLOTS,
         max_concurrent_local_activities=50,
         max_concurrent_activities=CORE_SLOTS,
+        graceful_shutdown_timeout=grace,
+        deployment_config=build,
+    )
+
+
+def settlement_worker(
+    wired: Wiring,
+    client: Client,
+    grace: timedelta,
+    sandboxed: bool,
+    cached_workflows: int,
+    build: WorkerDeploymentConfig | None,
+) -> Worker:
+    """Settlement imports with their steps: a backlog of payments is what waits for them, not what they wait behind."""
+    return Worker(
+        client,
+        task_queue=names.SETTLEMENT_QUEUE,
+        workflows=[SettlementWorkflow],
+        activities=wiring.settlement_activities(wired, client),
+        workflow_runner=(runner if sandboxed else _unsandboxed)(build is not None),
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        max_cached_workflows=cached_workflows,
+        sticky_queue_schedule_to_start_timeout=STICKY,
+        max_concurrent_workflow_tasks=SETTLEMENT_SLOTS,
+        max_concurrent_activities=SETTLEMENT_SLOTS,
         graceful_shutdown_timeout=grace,
         deployment_config=build,
     )

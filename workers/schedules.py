@@ -17,11 +17,44 @@ from temporalio.client import (
 )
 
 from corridor.runtime.settings import Settings
+from workers.builds import deployment
 from workflows import names
 from workflows.messages import SettlementStart
 
 SHORTEST_CATCHUP = timedelta(minutes=10)
 """Temporal knows none below ten seconds, and demo and tests import every second."""
+
+
+class Schedules:
+    """One worker process's part in the schedules, which are the installation's and not its own.
+
+    A build that waits to be promoted leaves them alone: they may name what the current build does not serve, as the
+    queue of the imports once was, and an import there would wait for the promotion.
+    """
+
+    def __init__(
+        self, client: Client, providers: Iterable[str], settings: Settings, build_id: str | None
+    ) -> None:
+        self._client = client
+        self._providers = tuple(providers)
+        self._settings = settings
+        self._build_id = build_id
+        self._are_ours = False
+
+    async def turn(self) -> int:
+        """Bring all up to date once this build is the current one, later put back what is missing; returns how many."""
+        if not await self._is_our_turn():
+            self._are_ours = False
+            return 0
+        if self._are_ours:
+            return await put_back(self._client, self._providers, self._settings)
+        await ensure(self._client, self._providers, self._settings)
+        self._are_ours = True
+        return len(self._providers)
+
+    async def _is_our_turn(self) -> bool:
+        """Also while no build is current: a Temporal store that was lost took the choice and the schedules along."""
+        return self._build_id is None or await deployment.current(self._client) in (None, self._build_id)
 
 
 async def ensure(client: Client, providers: Iterable[str], settings: Settings) -> None:
@@ -61,7 +94,7 @@ def settlement(provider: str, every: timedelta) -> Schedule:
             names.SETTLEMENT,
             SettlementStart(provider=provider),
             id=names.settlement_workflow_id(provider),
-            task_queue=names.CORE_QUEUE,
+            task_queue=names.SETTLEMENT_QUEUE,
             static_summary=f"settlement import from {provider}",
         ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),

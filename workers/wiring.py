@@ -108,18 +108,13 @@ def _liquidity(settings: Settings, clock: Callable[[], datetime]) -> tuple[HttpL
 
 
 def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., Any]]:
-    """Activities of the core queue: our own database steps and settlement import.
+    """Activities of the core queue: our own database steps.
 
-    And webhook delivery, for deliveries begun before it had a queue of its own (workflows/webhook_delivery.py).
+    And webhook delivery and settlement import, for runs begun before these had queues of their own.
     """
     edge = wiring.edge
     steps = PaymentSteps(edge)
     refunds, reviews = RefundSteps(edge), ReviewSteps(edge)
-    settlement = SettlementSteps(
-        edge,
-        Tidings(client, names.payment_workflow_id(""), names.SETTLEMENT_FACT),
-        Tidings(client, names.refund_workflow_id(""), names.PROVIDER_HINT),
-    )
     return (
         Preparation(edge).prepare,
         steps.record,
@@ -131,11 +126,19 @@ def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., An
         refunds.release,
         reviews.open,
         reviews.decide,
-        settlement.find_batches,
-        settlement.import_page,
-        settlement.close_batch,
+        *settlement_activities(wiring, client),
         *webhook_activities(wiring),
     )
+
+
+def settlement_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., Any]]:
+    """Activities of the settlement imports' own queue."""
+    steps = SettlementSteps(
+        wiring.edge,
+        Tidings(client, names.payment_workflow_id(""), names.SETTLEMENT_FACT),
+        Tidings(client, names.refund_workflow_id(""), names.PROVIDER_HINT),
+    )
+    return (steps.find_batches, steps.import_page, steps.close_batch)
 
 
 def webhook_activities(wiring: Wiring) -> Sequence[Callable[..., Any]]:

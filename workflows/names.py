@@ -12,6 +12,8 @@ WEBHOOK_DELIVERY = "WebhookDelivery"
 CORE_QUEUE = "corridor"
 WEBHOOK_QUEUE = "webhooks"
 """Calls to merchants' endpoints: one that hangs takes the slot of another webhook and of nothing else."""
+SETTLEMENT_QUEUE = "settlement"
+"""Imports, workflows and steps both: after an outage payments wait for them, and they must not wait behind payments."""
 
 DEPLOYMENT = "corridor"
 """What Temporal keeps the builds of our workers under."""
@@ -24,7 +26,7 @@ def provider_queue(provider: str) -> str:
 
 def queues(providers: Iterable[str]) -> tuple[str, ...]:
     """Every queue that a worker of ours polls."""
-    return (CORE_QUEUE, WEBHOOK_QUEUE, *map(provider_queue, providers))
+    return (CORE_QUEUE, WEBHOOK_QUEUE, SETTLEMENT_QUEUE, *map(provider_queue, providers))
 
 
 def payment_workflow_id(payment_id: str) -> str:

@@ -1,6 +1,7 @@
 """SettlementWorkflow: import what a provider paid out, tell each payment, check the control totals.
 
-Started by a Temporal schedule with overlap SKIP, so one run per provider at a time. Every step is idempotent by the
+Started by a Temporal schedule with overlap SKIP, so one run per provider at a time, on a queue of its own; its steps
+follow it there, and runs that began on the core queue end on it. Every step is idempotent by the
 provider's own row and batch ids, so a second run, or a run on a second stack, changes nothing.
 """
 
@@ -9,18 +10,24 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
+from temporalio.common import RetryPolicy, VersioningBehavior
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.contracts import CLOSE_BATCH, FIND_BATCHES, IMPORT_PAGE, BatchesIn, BatchIn, ImportPageIn
 from workflows import names
 from workflows.messages import SettlementStart
-from workflows.steps import regular
+from workflows.steps import PATIENT, regular
 
 PAGE_TIMEOUT = timedelta(seconds=60)
 CLOSE_TIMEOUT = timedelta(minutes=5)
 HEARTBEAT = timedelta(seconds=10)
 """A worker that dies in a large batch is replaced after this, not after the five minutes the batch may take."""
+SOON_AGAIN = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=5),
+)
+"""When an outage ends, every captured payment waits for the next attempt, and there are few imports to ask again."""
 
 BATCHES_AT_ONCE = 16
 """Payouts share nothing, and one that fails or waits for a worker holds up no other."""
@@ -36,12 +43,14 @@ class SettlementWorkflow:
     @workflow.run
     async def run(self, start: SettlementStart) -> int:
         """Returns how many batches were imported and closed. Raises `ApplicationError` (PAYOUTS_LEFT) after them."""
+        self._retry = SOON_AGAIN if workflow.patched("imports-ask-again-soon") else PATIENT
         found = await regular(
             FIND_BATCHES,
             BatchesIn(provider=start.provider),
             "payouts not imported yet",
             PAGE_TIMEOUT,
             HEARTBEAT,
+            retry=self._retry,
         )
         if workflow.patched("batches-side-by-side"):
             await self._side_by_side(start.provider, found.batch_ids)
@@ -79,6 +88,7 @@ class SettlementWorkflow:
                 PAGE_TIMEOUT,
                 HEARTBEAT,
                 gives_up_after,
+                retry=self._retry,
             )
             cursor = page.next_cursor
             if cursor is None:
@@ -90,5 +100,6 @@ class SettlementWorkflow:
             CLOSE_TIMEOUT,
             HEARTBEAT,
             gives_up_after,
+            retry=self._retry,
         )
         workflow.set_current_details(f"{batch_id}: {'balanced' if closed.balanced else '**unbalanced**'}")

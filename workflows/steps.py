@@ -48,8 +48,9 @@ async def regular(
     heartbeat: timedelta | None = None,
     gives_up_after: timedelta | None = None,
     queue: str | None = None,
+    retry: RetryPolicy = PATIENT,
 ) -> Out:
-    """Run a longer step of our own, on the core queue by default; with `heartbeat` a lost worker is noticed before `limit`.
+    """Run a longer step of our own, on its workflow's queue by default; with `heartbeat` a lost worker is noticed before `limit`.
 
     Repeated until it succeeds, or `gives_up_after` is over. Raises `ActivityError` then, and for a refusal.
     """
@@ -61,7 +62,7 @@ async def regular(
         start_to_close_timeout=limit,
         schedule_to_close_timeout=gives_up_after,
         heartbeat_timeout=heartbeat,
-        retry_policy=PATIENT,
+        retry_policy=retry,
         summary=summary,
     )
     return result

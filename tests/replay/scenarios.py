@@ -364,6 +364,11 @@ async def settlement_side_by_side(here: World) -> Kept:
     return [(names.SETTLEMENT, await here.import_settlement())]
 
 
+async def settlement_on_its_own_queue(here: World) -> Kept:
+    """Imports before this one was recorded ran on the core queue and asked again after up to half a minute."""
+    return await settlement_side_by_side(here)
+
+
 async def delivered(here: World) -> Kept:
     await here.subscribe(("payment.captured",))
     await here.pay()
@@ -397,8 +402,8 @@ SCENARIOS: dict[str, Callable[[World], Awaitable[Kept]]] = {
         resumed_to_its_undo, resumed_to_its_challenge, refund_reviewed,
         unknown_sent_again, key_spent, unknown_reviewed, expired_quote, slippage_exceeded, canceled,
         cancel_during_capture, review_approved, review_declined, webhook_before_response, refund, refund_over_limit,
-        refund_not_sent, refund_came_back, settlement, settlement_side_by_side, delivered, delivery_retried,
-        delivered_from_its_own_queue, review_approved_once_recorded, canceled_once_recorded,
+        refund_not_sent, refund_came_back, settlement, settlement_side_by_side, settlement_on_its_own_queue,
+        delivered, delivery_retried, delivered_from_its_own_queue, review_approved_once_recorded, canceled_once_recorded,
         refund_reviewed_once_recorded, key_spent_reviewed, capture_under_another_key, called_off,
         news_while_unknown,
     )

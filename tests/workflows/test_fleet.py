@@ -16,7 +16,7 @@ from workers import fleet
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-WORKERS = 3
+WORKERS = 4
 LIMIT_SECONDS = 60
 
 

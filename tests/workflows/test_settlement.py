@@ -2,13 +2,15 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, insert, select
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import ActivityEnvironment
 
-from activities.contracts import BatchesIn, BatchIn, ImportPageIn, SettleIn
+from activities.contracts import BatchesIn, BatchIn, ImportPageIn, PrepareIn, SettleIn
+from activities.preparation import Preparation
 from activities.settle_step import SettleStep
 from activities.settlement_steps import SettlementSteps, Tidings
 from corridor.domain.failure import Refusal, Refused
@@ -24,6 +26,7 @@ from corridor.storage.webhook_endpoints import MOST_ENDPOINTS
 from tests.workflows.world import BriefStripe, World, now
 from workers.fleet import CORE_SLOTS
 from workflows import names
+from workflows.messages import SettlementStart
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -131,6 +134,46 @@ async def test_merchants_who_never_answer_hold_up_no_settlement(here: World) -> 
             await delivery.terminate("nobody will ever answer")
         for writer in hanging:
             writer.transport.abort()
+
+
+async def test_payments_that_hold_every_worker_of_theirs_hold_up_no_settlement(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an outage: more payments go on at once than the core queue's workers have slots."""
+    paid = await here.pay()
+    original, asking, may_go_on = Preparation._ask_the_market, set[str](), asyncio.Event()
+
+    async def ask_later(self: Preparation, wanted: PrepareIn, at: datetime) -> Any:
+        asking.add(wanted.payment_id)
+        await may_go_on.wait()
+        return await original(self, wanted, at)
+
+    monkeypatch.setattr(Preparation, "_ask_the_market", ask_later)
+    waiting = [await here.accept() for _ in range(CORE_SLOTS + 10)]
+    starts = [asyncio.create_task(here.start(it)) for it in waiting]
+    try:
+        async with asyncio.timeout(60):
+            while len(asking) < CORE_SLOTS:
+                await asyncio.sleep(0.1)
+            await here.settle()
+        assert not any(start.done() for start in starts), "they hold their workers still"
+    finally:
+        may_go_on.set()
+        await asyncio.gather(*starts)
+    await here.until(paid.id, "settled")
+
+
+async def test_an_import_that_began_on_the_payments_queue_ends_there(here: World) -> None:
+    """By a schedule of an earlier release."""
+    payment = await here.pay()
+    (await here.control.post("/control/settle")).raise_for_status()
+    await here.client.execute_workflow(
+        names.SETTLEMENT,
+        SettlementStart(provider="stripe"),
+        id=f"settlement-{payment.id}",
+        task_queue=names.CORE_QUEUE,
+    )
+    await here.until(payment.id, "settled")
 
 
 async def test_a_charge_that_is_nobodys_waits_in_suspense(here: World) -> None:

@@ -348,7 +348,10 @@ class World:
         """Run one import to its end; returns its workflow id."""
         workflow_id = f"settlement-{new_id(Prefix.REQUEST, now())}"
         await self.client.execute_workflow(
-            names.SETTLEMENT, SettlementStart(provider="stripe"), id=workflow_id, task_queue=names.CORE_QUEUE
+            names.SETTLEMENT,
+            SettlementStart(provider="stripe"),
+            id=workflow_id,
+            task_queue=names.SETTLEMENT_QUEUE,
         )
         return workflow_id
 
