@@ -1,5 +1,6 @@
 """The judgement at the end: every invariant, with the provider's own books as the oracle."""
 
+import asyncio
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -109,7 +110,10 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
         nothing_was_our_error(run.answers, is_held=run.plan.profile.fails_on_our_error),
         watched(run.watch, run.journal.violations),
         recovered(run.recovery, run.plan.profile.recovers_within_seconds),
-        leaks.nothing_grew(run.samples, leaks.sample(run.stand.pids())),
+        leaks.nothing_grew(
+            run.samples, leaks.sample(run.stand.pids(), await asyncio.to_thread(run.stand.tasks))
+        ),
+        leaks.nothing_grows_with_age(run.stand.lives),
         leaks.secrets_are_nowhere(_canaries(run.stand), run.stand.directories()),
     )
     return found, evidence

@@ -82,6 +82,11 @@ class Record:
             yield f"only {met} of {planned.total()} planned faults met their target"
         if self.plan.profile.needs_every_kind:
             yield from (f"{name} never fired" for name in sorted(planned) if not fired[name])
+        profile, kills, others = self.plan.profile, self.kills.total(), self.other_faults.total()
+        if kills < profile.least_kills:
+            yield f"only {kills} kills, of at least {profile.least_kills} that are published"
+        if others < profile.least_other_faults:
+            yield f"only {others} other faults, of at least {profile.least_other_faults} that are published"
         statuses = Counter(it.status for it in self.evidence.payments)
         good = sum(statuses[status] for status in _SUCCEEDED)
         if good * 100 < len(self.evidence.payments) * share_to_succeed(self.plan):

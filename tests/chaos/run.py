@@ -44,7 +44,7 @@ async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Recor
     street = Street(stand.shops, stand.sandbox)
     clerk = Clerk(*stand.operators, stand.sandbox, street.orders)
     watch = Watch(stand.database, journal.violation)
-    samples = leaks.sample(stand.pids())
+    samples = leaks.sample(stand.pids(), await asyncio.to_thread(stand.tasks))
     performer = Performer(stand, street, journal, watch)
     journal.begin()
     async with _beside(watch.keep_looking()), _beside(clerk.work()), asyncio.TaskGroup() as orders:

@@ -99,7 +99,7 @@ def test_the_last_of_a_kind_of_fault_is_the_one_that_was_over_last(tmp_path: Pat
 
 
 def test_only_what_the_provider_itself_sent_is_asked_about() -> None:
-    forged = webhooks._content("altered_amount", "7", "pay_1")["id"]
+    forged = webhooks.content("altered_amount", "7", webhooks.somebody("pay_1"))["id"]
     at = datetime(2026, 11, 20, tzinfo=UTC)
     inbox = [Kept(name, "contradicted", 1, at) for name in (forged, "evt_1")]
     assert [it.event_id for it in genuine(inbox)] == ["evt_1"]

@@ -140,6 +140,18 @@ def test_more_must_succeed_where_no_clock_makes_rates_run_out(record: Record) ->
         assert ("only 60 of 100 payments succeeded" in told) is is_told
 
 
+def test_a_run_with_fewer_faults_than_are_published_does_not_count(record: Record) -> None:
+    met = record.other_faults.total()
+    floors = replace(record.plan.profile, least_kills=1, least_other_faults=met + 1)
+    told = set(replace(record, plan=replace(record.plan, profile=floors)).vacuities())
+    missing = {
+        "only 0 kills, of at least 1 that are published",
+        f"only {met} other faults, of at least {met + 1} that are published",
+    }
+    assert missing <= told
+    assert not missing & set(record.vacuities())
+
+
 def test_processor_time_counts_what_the_fork_server_has_started(tmp_path: Path) -> None:
     """The fork server lives on, so the operating system has not added its children to ours."""
     _measure_something(tmp_path)  # by then the server is up, and what it imports is behind it
