@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Table, func, select
 
+from corridor.ledger import proof
 from corridor.storage import ledger_tables, tables
 from corridor.storage.database import Database
 from corridor.storage.migrate import upgrade_async
-from tests.workflows.world import World
+from tests.workflows.world import World, now
 from workers.histories import reading
 from workers.histories.reading import Reading
 from workers.restore.check import Check
@@ -103,6 +104,37 @@ async def check(here: World, edge: Any, begun: str, *, is_repair: bool) -> Findi
     """The command's own run, on the workflows of this test alone."""
     query = f'StartTime >= "{begun}"'
     return await Check(edge, here.client, query=query).run(is_repair=is_repair)
+
+
+async def from_every_moment(
+    here: World, directory: Path, scenario: Callable[[World], Awaitable[None]]
+) -> None:
+    """The scenario runs to its end; then the database is brought up to it, row for row, from before every transaction."""
+    begun = now().isoformat()
+    with copying(here, directory) as copies:
+        await scenario(here)
+    ended = await here.database.read(rows)
+    theirs = await _books(here)
+    found = 0
+    for url in copies.urls:
+        async with on(here, url) as edge:
+            checked = await check(here, edge, begun, is_repair=False)
+            assert checked.left == [], "; ".join(map(str, checked.left))
+            repaired = await check(here, edge, begun, is_repair=True)
+            assert repaired.left == [], "; ".join(map(str, repaired.left))
+            found += len(repaired.provable)
+            again = await edge.database.read(rows)
+            for table, wanted in ended.items():
+                assert again[table] == wanted, (table, url)
+            assert (await edge.database.read(proof.verify)).holds
+            second = await check(here, edge, begun, is_repair=False)
+            assert second.gaps == [], [str(gap) for gap in second.gaps]
+    assert found > len(copies.urls)
+    assert await _books(here) == theirs
+
+
+async def _books(here: World) -> Any:
+    return (await here.control.get("/control/books", params={"limit": 1000})).json()["data"]
 
 
 def rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:

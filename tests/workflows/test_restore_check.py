@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from activities import provider_steps
-from activities.contracts import SETTLE, Executed
+from activities.contracts import EXECUTE, REQUOTE, SETTLE, Executed
 from corridor.domain.accepted import Asked, NewPayment
 from corridor.domain.money import Money
 from corridor.domain.payment import CaptureMethod, Status
@@ -25,13 +25,13 @@ from corridor.storage import events, idempotency, payments
 from corridor.storage import merchants as merchants_of
 from corridor.storage.idempotency import Claim, Replay
 from corridor.storage.tables import event_positions, merchants, settlement_batches
-from tests.workflows.earlier import check, copy_of, copying, empty, on, read_as, rows
+from tests.workflows.earlier import check, copy_of, copying, empty, from_every_moment, on, read_as, rows
 from tests.workflows.killed import find_no_rate, kill_after, nothing
 from tests.workflows.world import World, now
 from workers.histories import reading
 from workers.restore import check as restore
 from workers.restore.gaps import GapKind
-from workflows import names
+from workflows import names, undo
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -105,17 +105,23 @@ async def refunds_by_a_clock_that_is_behind(here: World) -> None:
     await here.refund(payment.id, 1_000)
 
 
-async def answers_again_when_it_has_been_refunded(here: World) -> None:
-    """The step's first answer was lost on its way; when it is given again, the payment has moved on."""
+def lose_the_first_answer(patch: pytest.MonkeyPatch) -> list[str]:
+    """The first outcome that is committed is told nobody. Returns that it happened, as it happens."""
     lost: list[str] = []
 
-    def lose_the_first(point: str) -> None:
+    def lose(point: str) -> None:
         if point == "outcome.committed" and not lost:
             lost.append(point)
             raise Crashed(point)
 
+    patch.setattr(provider_steps, "crash_point", lose)
+    return lost
+
+
+async def answers_again_when_it_has_been_refunded(here: World) -> None:
+    """The step's first answer was lost on its way; when it is given again, the payment has moved on."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(provider_steps, "crash_point", lose_the_first)
+        lost = lose_the_first_answer(patch)
         payment_id = await here.accept()
         starting = asyncio.create_task(here.start(payment_id))
         await here.until(payment_id, "captured")
@@ -157,6 +163,52 @@ async def is_asked_about_again(here: World) -> None:
     await here.decide(payment.id, "absent")
 
 
+async def loses_its_answer_and_begins_anew(here: World) -> None:
+    """What the first run captured was told nobody; the new run finds it, and tells of its preparation what came after."""
+    with pytest.MonkeyPatch.context() as patch:
+        lost = lose_the_first_answer(patch)
+        payment_id = await here.accept()
+        await here.start_unheard(payment_id)
+        await here.until(payment_id, "captured")
+        await here.begin_anew(payment_id)
+        await here.settle()
+        await here.handle(payment_id).result()
+    assert lost
+
+
+async def renews_its_lock_and_is_reset(here: World) -> None:
+    """The new run begins with a copy of the first renewal; the run before it had renewed the lock once more."""
+    here.lock(1)
+    payment_id = await here.accept(slippage_max_bps=500)
+    await here.start_unheard(payment_id)
+    async with asyncio.timeout(30):
+        while len((first := await here.told(payment_id)).of(REQUOTE)) < 2:
+            await asyncio.sleep(0.05)
+    here.lock(1800)
+    await here.reset(payment_id)
+    await here.until(payment_id, "captured")
+    copied = (await here.told(payment_id)).of(REQUOTE)[0]
+    assert copied == first.of(REQUOTE)[0]
+    assert copied.result.quote_id != (await here.payment(payment_id)).quote_id
+
+
+async def is_stuck_and_is_reset(here: World) -> None:
+    """The new run begins with a copy of the answer that sent the buyer to the bank; by now a person is asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(undo.voided, "__defaults__", ((),))
+        payment = await here.pay("pm_card_authenticationRequired")
+        here.without_keys()
+        await here.plant("reset_before_effect", "payment_intents.cancel")
+        assert (await here.cancel(payment.id))["refused"] == "outcome_unknown"
+        await here.reset(payment.id)
+        (sent,) = (it for it in (await here.told(payment.id)).of(EXECUTE) if it.result.action_url)
+        assert sent.result.status == "requires_action"
+        await here.until(payment.id, "requires_review")
+        await here.decide(payment.id, "approve")
+        await here.until(payment.id, "canceled")
+        await here.handle(payment.id).result()
+
+
 async def is_decided_and_fails_before_either_is_told(here: World) -> None:
     """Two local steps of one workflow task: the first, taken again, tells of the second's event too."""
     payment = await here.pay(amount=Money(600_000, "EUR"))
@@ -182,6 +234,9 @@ SCENARIOS = (
     begins_anew_after_it_was_captured,
     settles_unheard_and_begins_anew,
     is_asked_about_again,
+    loses_its_answer_and_begins_anew,
+    renews_its_lock_and_is_reset,
+    is_stuck_and_is_reset,
     is_decided_and_fails_before_either_is_told,
 )
 
@@ -190,25 +245,7 @@ SCENARIOS = (
 async def test_from_every_moment_the_database_is_brought_up_row_for_row(
     here: World, tmp_path: Path, scenario: Callable[[World], Awaitable[None]]
 ) -> None:
-    begun = now().isoformat()
-    with copying(here, tmp_path) as copies:
-        await scenario(here)
-    ended = await here.database.read(rows)
-    theirs = (await here.control.get("/control/books", params={"limit": 1000})).json()["data"]
-    found = 0
-    for url in copies.urls:
-        async with on(here, url) as edge:
-            repaired = await check(here, edge, begun, is_repair=True)
-            assert repaired.left == [], "; ".join(map(str, repaired.left))
-            found += len(repaired.provable)
-            again = await edge.database.read(rows)
-            for table, wanted in ended.items():
-                assert again[table] == wanted, (table, url)
-            assert (await edge.database.read(proof.verify)).holds
-            second = await check(here, edge, begun, is_repair=False)
-            assert second.gaps == [], [str(gap) for gap in second.gaps]
-    assert found > len(copies.urls)
-    assert (await here.control.get("/control/books", params={"limit": 1000})).json()["data"] == theirs
+    await from_every_moment(here, tmp_path, scenario)
 
 
 async def test_what_a_killed_worker_did_and_no_step_made_is_left_to_a_person(

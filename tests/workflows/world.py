@@ -38,6 +38,8 @@ from corridor.storage import (
 from corridor.storage.database import Database
 from corridor.storage.inbox import NewProviderEvent
 from workers import fleet, wiring
+from workers.histories import reading
+from workers.histories.reading import Reading
 from workers.relay.dispatcher import Dispatcher
 from workers.relay.inbox import InboxRouter
 from workers.relay.sequencer import Sequencer
@@ -120,6 +122,22 @@ class World:
         return await self.client.execute_update_with_start_workflow(
             names.ACCEPT, start_workflow_operation=operation, id="accept"
         )
+
+    async def start_unheard(self, payment_id: str) -> None:
+        """Start it as the orphan starter does, which waits for no answer."""
+        row = await self.database.read(payments.load, payment_id)
+        await self.client.start_workflow(
+            names.PAYMENT,
+            payment_start(row, self.windows),
+            id=names.payment_workflow_id(payment_id),
+            task_queue=names.CORE_QUEUE,
+            search_attributes=payment_search_attributes(row),
+        )
+
+    async def told(self, payment_id: str) -> Reading:
+        """What the history of the payment's run in force says."""
+        history = await self.handle(payment_id).fetch_history()
+        return await reading.read(history, self.client.data_converter)
 
     async def pay(self, token: str = "pm_card_visa", **changes: Any) -> Any:
         """Accept and start; returns the row once the payment is answered."""

@@ -236,7 +236,12 @@ def _is_past(it: Recorded, before: Picture) -> bool:
 
 
 def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
-    """The completed steps of an object's runs in order, each with its cause."""
+    """The completed steps of an object's runs in order, each with its cause.
+
+    A run made by a reset begins with a copy of the one before. Its copied steps are that run's, which went on from there:
+    after what it did last they would come too late, and may not fit any more.
+    """
+    given: set[tuple[int, str, datetime]] = set()
     for run, reading in enumerate(runs):
         commands = reading.decisions
         facts = {
@@ -252,7 +257,10 @@ def recorded(runs: list[Reading], object_id: str) -> Iterator[Recorded]:
                 cause = commands.pop(0)
             elif step.name == contracts.SETTLE.name:
                 cause = facts.get(step.result.line_id or "")
-            yield Recorded(object_id, run, step, cause)
+            event = step.event_id, step.name, step.at
+            if event not in given:
+                given.add(event)
+                yield Recorded(object_id, run, step, cause)
 
 
 def _try(
