@@ -1,6 +1,11 @@
 """What Temporal's loss leaves behind in the database, and the resume after it."""
 
+from typing import Any
+
+import pytest
 from sqlalchemy import Connection
+from temporalio.client import WorkflowHandle, WorkflowHistory
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 from activities.contracts import DeclareIn, EffectPlan
@@ -21,6 +26,18 @@ async def declare(here: World, payment_id: str, operation: Operation) -> EffectP
     """The first step of a command whose workflow is lost before the next one."""
     wanted = DeclareIn(payment_id=payment_id, object_id=payment_id, operation=operation, number=1)
     return (await ActivityEnvironment().run(PaymentSteps(here.wired.edge).declare, wanted)).plan
+
+
+def expire(patch: pytest.MonkeyPatch, run_id: str) -> None:
+    """Retention removes this run as soon as it has been listed."""
+    fetch = WorkflowHandle.fetch_history
+
+    async def fetch_what_is_left(handle: Any, **options: Any) -> WorkflowHistory:
+        if handle.run_id == run_id:
+            raise RPCError("workflow execution not found", RPCStatusCode.NOT_FOUND, b"")
+        return await fetch(handle, **options)
+
+    patch.setattr(WorkflowHandle, "fetch_history", fetch_what_is_left)
 
 
 def leave_the_undo_stuck(connection: Connection, payment_id: str) -> None:

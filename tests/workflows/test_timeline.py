@@ -12,6 +12,7 @@ from corridor.domain.ids import Prefix, new_id
 from corridor.domain.money import Money
 from corridor.domain.payment import CaptureMethod
 from corridor.ledger import store
+from tests.workflows.lost import expire
 from tests.workflows.world import World, now
 from workers.timeline import moment as timeline_moment
 from workers.timeline.story import Kind, NoSuchEvent, Timeline
@@ -218,3 +219,17 @@ async def test_a_reset_run_does_not_tell_twice_what_it_copied(here: World) -> No
     texts = [it.text for it in after.happenings if it.kind is Kind.WORKFLOW]
     assert len([text for text in texts if text.startswith("risk, FX lock, route")]) == 1
     assert any(text.startswith("capture 100.00 EUR at stripe: approved") for text in texts)
+
+
+async def test_a_run_that_expires_while_it_is_read_takes_nothing_else_along(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still listed when retention has removed it."""
+    payment = await here.authorize()
+    oldest = (await here.handle(payment.id).describe()).run_id
+    await here.reset(payment.id)
+    await here.capture(payment.id)
+    expire(monkeypatch, oldest)
+    story = await told(here, payment.id)
+    assert story.without_history is None
+    assert any("capture 100.00 EUR at stripe: approved" in it.text for it in story.happenings)

@@ -14,6 +14,7 @@ from corridor.domain.money import Money
 from corridor.fx.store import get_quote
 from corridor.ledger import store
 from corridor.storage.tables import quotes, risk_decisions
+from tests.workflows.lost import expire
 from tests.workflows.world import World, now
 from workers.whatif import past as whatif_past
 from workers.whatif import policy as whatif_policy
@@ -238,6 +239,16 @@ async def test_tries_and_looks_come_from_the_history(here: World, tmp_path: Path
         results(await report(here, tmp_path, "[retry]\nmaximum_attempts = 3\n"))[repeated.id]
         is Result.UNCHANGED
     )
+
+
+async def test_a_history_that_expires_while_it_is_read_leaves_the_later_payments_observable(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired, kept = await here.pay(), await here.pay()
+    expire(monkeypatch, (await here.handle(expired.id).describe()).run_id)
+    made = await report(here, tmp_path, "[retry]\nmaximum_attempts = 2\n")
+    assert made.without_history is None
+    assert results(made) == {expired.id: Result.NOT_OBSERVABLE, kept.id: Result.UNCHANGED}
 
 
 async def test_without_temporal_a_retry_policy_is_not_observable(here: World, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contracts import RECORD
 from corridor.domain.ids import Prefix, is_id
+from corridor.runtime.histories import fetch
 from corridor.storage.records import Json
 from workers.histories.reading import requested
 from workers.timeline.story import Happening, Kind, Place
@@ -70,7 +71,10 @@ def workflow_id_of(object_id: str) -> str:
 
 
 async def _runs(client: Client, workflow_id: str) -> AsyncIterator[WorkflowHistory]:
-    """Oldest first. The run in force is asked for by id too, for the list of runs lags behind a little."""
+    """Oldest first. The run in force is asked for by id too, for the list of runs lags behind a little.
+
+    It lags behind retention as well: a run that is listed and gone is left out, as one that is not listed any more.
+    """
     listed = [(it.start_time, it.run_id) async for it in client.list_workflows(f'WorkflowId="{workflow_id}"')]
     try:
         newest = await client.get_workflow_handle(workflow_id).describe()
@@ -79,7 +83,8 @@ async def _runs(client: Client, workflow_id: str) -> AsyncIterator[WorkflowHisto
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
     for _, run_id in sorted(set(listed)):
-        yield await client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
+        if (run := await fetch(client, workflow_id, run_id)) is not None:
+            yield run.history
 
 
 @dataclass
