@@ -105,13 +105,18 @@ def page(lines: tuple[SettlementLine, ...], staged_at: datetime, minutes: int) -
 THE_BATCH = BatchIn(provider="stripe", batch_id="po_1")
 
 
-def _import(connection: Connection, lines: tuple[SettlementLine, ...], minutes: int) -> list[StepTaken]:
-    """What an import of the report does, as its history tells it; a row that was there before stays as it was."""
+def _import(
+    connection: Connection, lines: tuple[SettlementLine, ...], minutes: int, ahead: int = 0
+) -> list[StepTaken]:
+    """What an import of the report does, as its history tells it; a row that was there before stays as it was.
+
+    The clock of the worker that closes it is so many minutes `ahead`.
+    """
     batch = batch_of(2)
     settlement.know_batch(connection, "stripe", batch)
     settlement.stage(connection, "stripe", lines, [], "po_1", at(minutes + 1))
     staged_at = settlement.line(connection, "stripe", lines[0].line_id).created_at
-    closed = settlement_steps.close(connection, THE_BATCH, [], at(minutes + 2))
+    closed = settlement_steps.close(connection, THE_BATCH, [], at(minutes + 2 + ahead))
     return [
         found(batch, minutes),
         page(lines, staged_at, minutes + 1),
@@ -126,15 +131,16 @@ def _booked(connection: Connection) -> list[Any]:
     return [batches, connection.execute(lines).all(), connection.execute(posted).all()]
 
 
+@pytest.mark.parametrize("ahead", [0, 120], ids=["by one clock", "first by a clock that was ahead"])
 @pytest.mark.parametrize("more", [fee(2), charge(2)], ids=["a fee", "a charge"])
 async def test_a_report_that_was_complete_only_later_is_closed_again_as_it_was_then(
-    database: Database, sqlite_database: str, tmp_path: Path, more: SettlementLine
+    database: Database, sqlite_database: str, tmp_path: Path, more: SettlementLine, ahead: int
 ) -> None:
     """Its first closing did not add up and booked what was there; the same page told of more when it was read again."""
     await database.write(merchants.create_merchant, MERCHANT, BEGUN)
     await database.write(payments.accept, PAYMENT, BEGUN)
     copies = [copy_of(sqlite_database, tmp_path / "before.db")]
-    first = await database.write(_import, (fee(1),), 0)
+    first = await database.write(_import, (fee(1),), 0, ahead)
     copies.append(copy_of(sqlite_database, tmp_path / "between.db"))
     second = await database.write(_import, (fee(1), more), 60)
     for url in copies:

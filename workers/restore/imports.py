@@ -9,7 +9,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -67,9 +66,17 @@ class Imports:
                 self.pages.append(page)
         self.closings += reading.of(CLOSE_BATCH)
 
+    def last_closing(self, batch: BatchIn) -> StepTaken:
+        """The one that left the batch as it was. Called when every import was added, for a batch that was closed."""
+        return self._last_closings[batch.provider, batch.batch_id]
+
+    @cached_property
+    def _last_closings(self) -> dict[tuple[str, str], StepTaken]:
+        return {(it.given.provider, it.given.batch_id): it for it in sorted(self.closings, key=_at)}
+
     def in_order(self) -> list[Page | StepTaken]:
         """Pages and closings as they were done: a closing knew only the pages before it."""
-        return sorted([*self.pages, *self.closings], key=lambda it: it.at)
+        return sorted([*self.pages, *self.closings], key=_at)
 
     def stage_for(self, connection: Connection, payment_id: str) -> None:
         """The charges of one payment, which its own settlement step needs. Called when every import was added."""
@@ -80,11 +87,15 @@ class Imports:
     def _by_payment(self) -> dict[str, list[tuple[Page, SettlementLine]]]:
         """Gone through once: there may be as many pages as payments."""
         found: dict[str, list[tuple[Page, SettlementLine]]] = defaultdict(list)
-        for page in sorted(self.pages, key=lambda it: it.at):
+        for page in sorted(self.pages, key=_at):
             for line in page.lines:
                 if line.payment_id is not None and line.kind == "charge":
                     found[line.payment_id].append((page, line))
         return found
+
+
+def _at(it: Page | StepTaken) -> datetime:
+    return it.at
 
 
 class _Other(Exception):
@@ -103,7 +114,8 @@ async def catch_up(database: Database, imports: Imports, is_repair: bool) -> lis
         if isinstance(it, Page):
             gaps += await _staged(database, it, is_repair)
         else:
-            gaps += await _closed(database, it, is_repair)
+            is_last = imports.last_closing(it.given) is it
+            gaps += await _closed(database, it, is_repair, is_last=is_last)
     return gaps
 
 
@@ -132,8 +144,8 @@ def _missing_rows(connection: Connection, page: Page) -> int:
     return len(told - set(connection.execute(query).scalars()))
 
 
-async def _closed(database: Database, step: StepTaken, is_repair: bool) -> list[Gap]:
-    missing = await database.read(_missing_postings, step.given, step.result)
+async def _closed(database: Database, step: StepTaken, is_repair: bool, *, is_last: bool) -> list[Gap]:
+    missing = await database.read(_missing_postings, step.given, step.result, is_last=is_last)
     if missing and is_repair:
         try:
             await database.write(_close, step.given, step.result)
@@ -142,25 +154,27 @@ async def _closed(database: Database, step: StepTaken, is_repair: bool) -> list[
     return [Gap(GapKind.POSTING, key, f"of report {step.given.batch_id}") for key in missing]
 
 
-def _missing_postings(connection: Connection, batch: BatchIn, closed: BatchClosed) -> list[str]:
+def _missing_postings(
+    connection: Connection, batch: BatchIn, closed: BatchClosed, *, is_last: bool
+) -> list[str]:
     """Keys of the postings that are not here; the batch's own id where only its being closed is not known."""
     keys = [posting.key for posting in closed.postings]
     known = set(connection.execute(select(postings.c.key).where(postings.c.key.in_(keys))).scalars())
     absent = [key for key in keys if key not in known]
     table = settlement_batches.c
-    row = connection.execute(
-        select(table.state, table.imported_at).where(
-            table.provider == batch.provider, table.batch_id == batch.batch_id
-        )
-    ).one_or_none()
-    return absent or ([] if row is not None and _is_closed(row, closed) else [batch.batch_id])
+    query = select(table.state).where(table.provider == batch.provider, table.batch_id == batch.batch_id)
+    state = connection.execute(query).scalar_one_or_none()
+    return absent or ([] if _is_closed(state, closed, is_last) else [batch.batch_id])
 
 
-def _is_closed(batch: Any, closed: BatchClosed) -> bool:
-    """A closing that did not add up may be known, and not yet the later one that did and had nothing more to book."""
-    if closed.balanced and closed.closed_at is not None and batch.state == "unbalanced":
-        return bool(batch.imported_at >= closed.closed_at)
-    return bool(batch.state != "importing")
+def _is_closed(state: str | None, closed: BatchClosed, is_last: bool) -> bool:
+    """A closing that did not add up may be known, and not yet the last one, which did and had nothing more to book.
+
+    Which came last the server says: by the clocks of the workers that closed them an earlier one may be the later.
+    """
+    if is_last and closed.balanced:
+        return state == "imported"
+    return state in ("imported", "unbalanced")
 
 
 def _close(connection: Connection, batch: BatchIn, then: BatchClosed) -> None:
