@@ -1,23 +1,20 @@
 """A payment that no repair could bring up was resumed from the database; the next repair leaves its new workflow alone."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.client import WorkflowExecutionStatus
 
 from activities.contracts import LOOK_UP, Executed
 from corridor.domain.effect import Operation
-from corridor.storage import refunds
-from tests.workflows.earlier import check, copy_of, put_back, read_as
-from tests.workflows.killed import kill_after
+from tests.workflows.earlier import check, copy_of, on, put_back, read_as, rows
 from tests.workflows.lost import resumed
 from tests.workflows.world import World, now
 from workers.histories import reading
-from workers.histories.reading import Reading, StepTaken
+from workers.histories.reading import Reading, Sealed, StepTaken
 from workers.restore.gaps import GapKind
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -37,6 +34,24 @@ def tell_less(patch: pytest.MonkeyPatch, operation: Operation) -> None:
 def has_only_begun(told: Reading) -> Reading:
     """A resumed run that has no step behind it yet."""
     return replace(told, steps=()) if told.start.resume else told
+
+
+def reset_has_only_begun(told: Reading) -> Reading:
+    """A reset's run that has no step behind it yet."""
+    return replace(told, steps=()) if told.run_id != told.first_run_id else told
+
+
+def seal(patch: pytest.MonkeyPatch, workflow_id: str) -> None:
+    """The first run of this workflow cannot be opened any more."""
+    read = reading.read
+
+    async def read_what_is_open(*args: Any) -> Reading:
+        told = await read(*args)
+        if told.workflow_id == workflow_id and not told.start.resume:
+            raise Sealed(f"{workflow_id} is sealed with a key that is not at hand")
+        return told
+
+    patch.setattr(reading, "read", read_what_is_open)
 
 
 async def test_a_payment_that_was_resumed_after_it_differed_is_not_stopped_again(
@@ -70,9 +85,7 @@ async def test_a_payment_that_was_resumed_and_lost_again_is_stopped(
     await here.capture(payment.id)
     await here.handle(payment.id).terminate()
     assert (await resumed(here)).started == (payment.id,)
-    async with asyncio.timeout(20):
-        while not (await _last_run(here, payment.id)).of(LOOK_UP):
-            await asyncio.sleep(0.1)
+    await _has_looked(here, payment.id)
     read_as(monkeypatch, has_only_begun)
     put_back(before, here.database.url)
     found = await check(here, edge, begun, is_repair=True)
@@ -80,6 +93,54 @@ async def test_a_payment_that_was_resumed_and_lost_again_is_stopped(
     assert found.stopped == [f"payment-{payment.id}"]
     assert (await resumed(here)).started == (payment.id,)
     await here.until(payment.id, "captured")
+
+
+async def test_a_reset_of_a_resumed_run_is_no_other_resume(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start is a copy, and so is what it was resumed from: it went on from a capture that the database lacks."""
+    tell_less(monkeypatch, Operation.CAPTURE)
+    begun, edge = now().isoformat(), here.wired.edge
+    payment = await here.authorize()
+    await here.handle(payment.id).terminate()
+    assert (await resumed(here)).started == (payment.id,)
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    await here.capture(payment.id)
+    await here.begin_anew(payment.id)
+    await _has_looked(here, payment.id)
+    read_as(monkeypatch, reset_has_only_begun)
+    put_back(before, here.database.url)
+    found = await check(here, edge, begun, is_repair=True)
+    assert [gap.object_id for gap in found.left] == [payment.id], list(map(str, found.gaps))
+    assert found.stopped == [f"payment-{payment.id}"]
+    assert (await resumed(here)).started == (payment.id,)
+    await here.until(payment.id, "captured")
+
+
+@pytest.mark.parametrize("of", ["payment", "refund"])
+async def test_a_payment_with_a_sealed_run_is_left_alone(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """Its first run is sealed with a key that is lost; what the next one says is not half the story."""
+    begun = now().isoformat()
+    payment = await here.authorize()
+    await here.handle(payment.id).terminate()
+    assert (await resumed(here)).started == (payment.id,)
+    await here.capture(payment.id)
+    accepted = await here.accept_refund(payment.id, 1_000)
+    await here.start_refund(accepted)
+    before = copy_of(here.database.url, tmp_path / "before.db")
+    await here.settle()
+    await here.until(payment.id, "settled")
+    sealed = f"payment-{payment.id}" if of == "payment" else f"refund-{accepted}"
+    seal(monkeypatch, sealed)
+    async with on(here, before) as older:
+        known = await older.database.read(rows)
+        found = await check(here, older, begun, is_repair=True)
+        assert [(gap.kind, gap.object_id) for gap in found.left] == [(GapKind.SEALED, sealed)]
+        assert found.stopped == []
+        made = await older.database.read(rows)
+        assert (made["payments"], made["events"]) == (known["payments"], known["events"])
 
 
 async def test_a_payment_whose_refund_differs_goes_on(
@@ -99,72 +160,8 @@ async def test_a_payment_whose_refund_differs_goes_on(
     await here.until(payment.id, "settled")
 
 
-async def test_a_capture_that_only_its_refund_tells_of_is_asked_of_the_provider(
-    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The worker that recorded the capture was killed before it told; the database that knew it is lost."""
-    begun = now().isoformat()
-    async with _captured_untold(here, tmp_path, monkeypatch) as (payment_id, before):
-        refund = await here.refund(payment_id, 1_000)
-        put_back(before, here.database.url)
-        found = await check(here, here.wired.edge, begun, is_repair=True)
-        assert (found.left, found.stopped) == ([], []), list(map(str, found.left))
-        again = await here.database.read(refunds.load, refund.id)
-        assert (again.status, again.updated_at) == ("succeeded", refund.updated_at)
-    assert (await here.payment(payment_id)).status == "captured"
-
-
-async def test_a_refund_whose_payment_is_not_known_to_be_captured_waits_for_that(
-    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor does the provider answer while the database is repaired; refused, the refund would be paid back untold."""
-    begun = now().isoformat()
-    await here.plant("timeout_after_effect", "refunds.create")
-    async with _captured_untold(here, tmp_path, monkeypatch) as (payment_id, before):
-        refund_id = await here.accept_refund(payment_id, 1_000)
-        first = asyncio.create_task(here.start_refund(refund_id))
-        async with asyncio.timeout(20):
-            while ("refund", 1_000) not in await here.moved(payment_id):
-                await asyncio.sleep(0.1)
-        for operation in ("list", "retrieve"):
-            await here.plant("status", f"payment_intents.{operation}", times=1000, status=503)
-        put_back(before, here.database.url)
-        found = await check(here, here.wired.edge, begun, is_repair=True)
-        assert [gap.kind for gap in found.left if gap.object_id == payment_id] == [GapKind.UNDER_WAY]
-        assert found.stopped == [f"refund-{refund_id}"]
-        with pytest.raises(WorkflowUpdateFailedError):
-            await first
-        assert (await resumed(here)).started == (refund_id,)
-        await asyncio.sleep(1)
-        assert (await here.database.read(refunds.load, refund_id)).status == "processing"
-        await here.heal()
-    await here.until_refund(refund_id, "succeeded")
-    assert [effect for effect, _ in await here.moved(payment_id)].count("refund") == 1
-
-
-@contextlib.asynccontextmanager
-async def _captured_untold(
-    here: World, directory: Path, patch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[str, Path]]:
-    """A captured payment, and a copy of the database from before; the call that captured it tells at the end only."""
-    has_committed, may_tell = asyncio.Event(), asyncio.Event()
-
-    async def wait() -> None:
-        has_committed.set()
-        await may_tell.wait()
-
-    await here.plant("latency", milliseconds=1_000)
-    payment_id = await here.accept()
-    kill_after(here, patch, "record_answer", wait)
-    starting = asyncio.create_task(here.start(payment_id))
-    await here.under_way()
-    before = copy_of(here.database.url, directory / "before.db")
-    await has_committed.wait()
-    yield payment_id, before
-    may_tell.set()
-    await starting
-
-
-async def _last_run(here: World, payment_id: str) -> Reading:
-    history = await here.handle(payment_id).fetch_history()
-    return await reading.read(history, here.client.data_converter)
+async def _has_looked(here: World, payment_id: str) -> None:
+    """The payment's run in force knows what the provider has."""
+    async with asyncio.timeout(20):
+        while not (await here.told(payment_id)).of(LOOK_UP):
+            await asyncio.sleep(0.1)

@@ -17,9 +17,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.edge import Edge
+from corridor.domain.ids import Prefix, is_id
 from corridor.providers.port import ListsEffects, LookUpFailed, PaymentProvider
 from corridor.runtime.histories import Run, Unopened, from_server, query_since
-from corridor.storage import effects, events
+from corridor.storage import effects, events, refunds
 from corridor.storage.database import Database
 from corridor.storage.tables import event_positions
 from corridor.storage.tables import events as event_table
@@ -139,7 +140,17 @@ class Check:
             for runs in (family.payment, *family.refunds.values()):
                 runs.sort(key=lambda it: it.started_at)
         left_out = {gap.object_id for gap in findings.gaps if gap.kind is GapKind.UNREAD}
+        sealed = [gap.object_id for gap in findings.gaps if gap.kind is GapKind.SEALED]
+        left_out |= {await self._payment_of(workflow_id, families) for workflow_id in sealed}
         return [families[payment_id] for payment_id in sorted(families.keys() - left_out)]
+
+    async def _payment_of(self, workflow_id: str, families: dict[str, Family]) -> str:
+        """The payment that a sealed workflow is about. Of a refund nothing but another run or the database can say it."""
+        object_id = workflow_id.partition("-")[2]
+        if not is_id(object_id, Prefix.REFUND):
+            return object_id
+        told = (it.payment_id for it in families.values() if object_id in it.refunds)
+        return next(told, None) or await self.database.read(_payment_known_of, object_id) or ""
 
     async def _runs(self, since: datetime | None, *types: str) -> AsyncIterator[Reading | Gap]:
         """What runs, and what closed since then."""
@@ -282,6 +293,11 @@ def _owner(it: Reading) -> str:
     is_read = not isinstance(it.start, dict)
     payment_id = getattr(it.start, "payment_id", None) if is_read else it.start.get("payment_id")
     return str(payment_id or it.object_id)
+
+
+def _payment_known_of(connection: Connection, refund_id: str) -> str | None:
+    refund = refunds.find(connection, refund_id)
+    return None if refund is None else str(refund.payment_id)
 
 
 def _declared(it: Reading) -> set[str]:

@@ -221,7 +221,8 @@ def _go_on_resumed(connection: Connection, family: Family, queue: list[Recorded]
     runs = family.runs[queue[0].object_id]
     for number in range(queue[0].run + 1, len(runs)):
         resume = runs[number].start.resume
-        if not resume:
+        # A reset's run copies its start, and was made from what the run before it had done by then.
+        if not resume or runs[number].first_run_id == runs[queue[0].run].first_run_id:
             continue
         # A refund is resumed by its id alone: its first step asks the database where it stands.
         if resume is True or payments.load(connection, family.payment_id).sequence >= resume.sequence:
