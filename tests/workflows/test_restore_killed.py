@@ -4,15 +4,16 @@ Only the repeat is in a history. So for every step that commits: from every mome
 for row, by what the repeat tells.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from corridor.domain.money import Money
-from tests.workflows.earlier import from_every_moment
+from tests.workflows.earlier import check, copying, from_every_moment, on, rows
 from tests.workflows.killed import at_rest, kill_after, kill_each
-from tests.workflows.world import World
+from tests.workflows.world import World, now
 from workflows import undo
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -235,6 +236,34 @@ async def test_a_refund_that_came_between_the_killed_step_and_its_repeat_is_made
             await at_rest(here)
 
     await from_every_moment(here, tmp_path, refunds_a_part_of_what_nobody_was_told)
+
+
+async def test_a_decision_that_nothing_but_the_preparation_of_a_reset_tells_of_is_left_to_a_person(
+    here: World, tmp_path: Path
+) -> None:
+    """The payment's row and its event could be made without it, and the question would stay open for ever."""
+    begun, has_begun = now().isoformat(), asyncio.Event()
+    payment = await here.pay(amount=LARGE)
+
+    async def begin_anew() -> None:
+        await here.begin_anew(payment.id)
+        has_begun.set()
+
+    with copying(here, tmp_path) as copies, pytest.MonkeyPatch.context() as patch:
+        kill_after(here, patch, "_decide", begin_anew)
+        deciding = asyncio.create_task(here.decide(payment.id, "decline"))
+        await has_begun.wait()
+        await asyncio.gather(deciding, return_exceptions=True)
+        await here.handle(payment.id).result()
+    ended, left = await here.database.read(rows), 0
+    for url in copies.urls:
+        async with on(here, url) as edge:
+            found = await check(here, edge, begun, is_repair=True)
+            again = await edge.database.read(rows)
+            assert (again["reviews"] == ended["reviews"]) != bool(found.left), url
+            assert (again["payments"] == ended["payments"]) != bool(found.left), url
+            left += len(found.left)
+    assert left
 
 
 def _killing(story: Story, *works: str) -> Story:

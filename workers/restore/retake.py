@@ -115,6 +115,9 @@ class Retake:
         stood = stood_of(told.stands, self._payment_id)
         if payment.sequence >= stood.sequence:
             return
+        if stood.row.get("status_reason") == StatusReason.DECLINED_BY_REVIEWER:
+            # A reset's preparation found it so: the decision and its review would not be made with it.
+            raise NotTold(f"{payment.id}: which decision a person took")
         mark_started(self._connection, payment.id, stood.at)
         if told.review_id is not None:
             preparation.ask_person(self._connection, payment, told.review_id, told.reasons, stood.at)
