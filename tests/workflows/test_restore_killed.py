@@ -163,57 +163,40 @@ async def gets_its_refund_back(here: World) -> None:
     assert (await here.refund_handle(refund.id).result())["status"] == "failed"
 
 
-FAMILY: tuple[tuple[str, Story], ...] = (
-    ("_prepare", pays_and_settles),
-    ("_prepare", is_approved_by_a_person),
-    ("_prepare", is_declined_by_risk),
-    ("_declare", captures_and_refunds),
-    ("_declare", is_canceled),
-    ("_declare", sends_its_refund_twice),
-    ("_move", is_canceled),
-    ("_move", is_canceled_while_a_person_is_asked),
-    ("_requote", renews_its_lock),
-    ("_reserve_and_tell", captures_and_refunds),
-    ("_reserve_and_tell", settles_and_refunds),
-    ("_release", cannot_send_its_refund),
-    ("_release", asks_about_its_refund),
-    ("_settle", pays_and_settles),
-    ("_settle", settles_and_refunds),
-    ("_open", is_absent_to_a_person),
-    ("_open", is_stuck_and_undone),
-    ("_open", asks_about_its_refund),
-    ("_decide", is_approved_by_a_person),
-    ("_decide", is_declined_by_a_person),
-    ("_decide", is_found_by_a_person),
-    ("_decide", is_absent_to_a_person),
-    ("_decide", is_stuck_and_undone),
-    ("_decide", asks_about_its_refund),
-    ("record_answer", captures_and_refunds),
-    ("record_answer", is_declined),
-    ("record_answer", is_challenged_and_captured),
-    ("record_answer", is_challenged_and_canceled),
-    ("record_answer", is_looked_up),
-    ("record_answer", settles_and_refunds),
-    ("record_answer", sends_its_refund_twice),
-    ("_refund_seen_again", gets_its_refund_back),
+STORIES: tuple[Story, ...] = (
+    pays_and_settles,
+    captures_and_refunds,
+    settles_and_refunds,
+    is_declined,
+    is_declined_by_risk,
+    is_challenged_and_captured,
+    is_challenged_and_canceled,
+    is_canceled,
+    is_approved_by_a_person,
+    is_declined_by_a_person,
+    is_canceled_while_a_person_is_asked,
+    is_found_by_a_person,
+    is_absent_to_a_person,
+    is_looked_up,
+    is_stuck_and_undone,
+    renews_its_lock,
+    sends_its_refund_twice,
+    cannot_send_its_refund,
+    asks_about_its_refund,
+    gets_its_refund_back,
 )
-COMMITS = tuple(dict.fromkeys(work for work, _ in FAMILY))
+COMMITS = (
+    "_prepare", "_declare", "_move", "_requote", "_reserve_and_tell", "_release", "_settle", "_open", "_decide",
+    "record_answer", "_refund_seen_again",
+)  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("work", "story"), FAMILY, ids=[f"{work}-{it.__name__}" for work, it in FAMILY])
-async def test_a_step_whose_worker_was_killed_is_made_again_from_its_repeat(
-    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, story: Story
-) -> None:
-    monkeypatch.setattr(undo.voided, "__defaults__", ((),))
-    await from_every_moment(here, tmp_path, _killing(story, work))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("story", dict.fromkeys(it for _, it in FAMILY), ids=lambda it: it.__name__)
-async def test_a_story_of_which_every_step_was_killed_is_made_again_from_the_repeats(
+@pytest.mark.parametrize("story", STORIES, ids=lambda it: it.__name__)
+async def test_what_killed_workers_committed_is_made_again_from_the_repeats(
     here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: Story
 ) -> None:
+    """The worker that takes a step is killed the first time it commits, at every step of the story."""
     monkeypatch.setattr(undo.voided, "__defaults__", ((),))
     await from_every_moment(here, tmp_path, _killing(story, *COMMITS))
 
