@@ -154,6 +154,7 @@ async def found_as(stand: Stand, reference: str) -> tuple[str, dict[str, Any]]:
             amount=amount,
             request=FrozenRequest(method="POST", path="/v1/x", body="", content_type="text/plain"),
             provider_reference=None,
+            by_run=None,
             now=now,
         )
         answer = ProviderAnswer(

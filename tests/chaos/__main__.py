@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     """Plan, run, record. Returns the exit status."""
     asked = _parser().parse_args(arguments)
     seed = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(4), "big")
-    profile = PROFILES[asked.profile].sized(asked.payments, asked.minutes)
+    profile = PROFILES[asked.profile].on(asked.database).sized(asked.payments, asked.minutes)
     plan = expand(seed, profile, asked.database)
     begun = time.monotonic()
 

@@ -172,3 +172,12 @@ def test_a_restored_database_and_a_lost_temporal_never_meet(database: str) -> No
         for act in restores:
             until = act.at_seconds + float(act.words["seconds"])
             assert not any(act.at_seconds <= at <= until for at in losses)
+
+
+def test_a_soak_is_as_long_as_its_database_needs_and_is_repeated_by_its_name_alone() -> None:
+    soak = PROFILES["soak"]
+    lengths = {name: soak.on(name).sized(None, None) for name in ("sqlite", "postgresql")}
+    assert lengths["postgresql"].safety_seconds > lengths["sqlite"].safety_seconds == soak.safety_seconds
+    assert {it.as_asked for it in lengths.values()} == {"--profile soak"}
+    assert all(it.least_kills == soak.least_kills for it in lengths.values())
+    assert soak.sized(3_000, 20).as_asked == "--profile soak --payments 3000 --minutes 20"
