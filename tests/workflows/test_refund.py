@@ -69,14 +69,29 @@ async def test_a_refund_never_takes_what_other_payments_brought(here: World) -> 
     assert await here.effects(payment.id) == [("sale:1", "approved"), ("refund:1", "approved")]
 
 
-async def test_a_refund_of_a_payment_in_review_is_refused(here: World) -> None:
+async def test_a_refund_of_a_payment_that_was_canceled_is_refused(here: World) -> None:
+    payment = await here.authorize()
+    await here.cancel(payment.id)
+    refund = await here.refund(payment.id, 1_000)
+    assert (refund.status, refund.status_reason) == ("failed", "state_conflict")
+
+
+async def test_a_refund_of_a_payment_that_is_not_known_to_be_captured_waits_until_it_is(here: World) -> None:
+    """None is accepted of such a payment: the database has come back older than what the merchant was told."""
     here.without_keys()
     await here.plant("timeout_after_effect")
     await here.plant("status", "payment_intents.list", times=FOR_EVER, status=503)
     payment = await here.pay()
-    refund = await here.refund(payment.id, 1_000)
-    assert (refund.status, refund.status_reason) == ("failed", "state_conflict")
-    await here.decide(payment.id, "found")
+    refund_id = await here.accept_refund(payment.id, 1_000)
+    refunding = asyncio.create_task(here.start_refund(refund_id))
+    await asyncio.sleep(1)
+    waiting = await here.database.read(refunds.load, refund_id)
+    assert (waiting.status, waiting.reserved_from) == ("processing", None)
+    await here.heal()
+    reference = await here.reference_at_the_provider(payment.id)
+    await here.decide(payment.id, "found", provider_reference=reference)
+    await refunding
+    await here.until_refund(refund_id, "succeeded")
 
 
 async def test_a_payment_that_a_person_found_is_refunded_under_the_reference_they_named(here: World) -> None:
