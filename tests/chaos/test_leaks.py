@@ -45,6 +45,11 @@ def test_a_pool_that_fills_up_and_stays_is_no_leak() -> None:
     assert leaks.nothing_grows_with_age(lives).holds
 
 
+def test_the_callers_that_come_back_to_an_api_are_no_leak_of_it() -> None:
+    (worker,) = _lives(lambda age, random: 50 + random.randint(0, 60) + round(3 * age), "tasks").values()
+    assert leaks.nothing_grows_with_age({"api": worker}).holds
+
+
 def test_of_few_lives_nothing_is_said() -> None:
     lives = {"api": [Sample(n, 60 + 100 * n, 30, 200, 40, 10.0 + n) for n in range(5)]}
     found = leaks.nothing_grows_with_age(lives)
