@@ -165,3 +165,11 @@ async def _has_looked(here: World, payment_id: str) -> None:
     async with asyncio.timeout(20):
         while not (await here.told(payment_id)).of(LOOK_UP):
             await asyncio.sleep(0.1)
+
+
+async def test_a_run_that_a_reset_made_began_when_it_was_reset(here: World) -> None:
+    """Its first event is a copy, of the moment at which the run before it began: the two have an order all the same."""
+    payment = await here.authorize()
+    before = await here.told(payment.id)
+    await here.begin_anew(payment.id)
+    assert before.started_at < (await here.told(payment.id)).started_at
