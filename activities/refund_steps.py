@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
+from temporalio import activity
 
 from activities import plans, refund_booking, standing
 from activities.contracts import (
@@ -69,7 +70,8 @@ class RefundSteps:
         # Refused now, it would be told as failed although the provider may have paid it back before the database was lost.
         status = Status(payment.status)
         if status not in REFUNDABLE and not status.is_terminal:
-            raise capture_not_known(payment.id, status)
+            attempt = activity.info().attempt if activity.in_activity() else 1
+            raise capture_not_known(payment.id, status, attempt)
         refunds.mark_started(connection, refund.id, now)
         try:
             with connection.begin_nested():
