@@ -3,13 +3,18 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import Connection, insert
 
+from api.cli.drill import backup
 from api.cli.drill.disasters import Recovered
+from corridor.runtime.settings import Settings
 from corridor.storage.database import Database
 from corridor.storage.tables import event_positions, events
+from tests.chaos.faults import restore
+from tests.chaos.stand import Stand
 from tests.chaos.watch import Watch, WentBack
 from tests.workflows.earlier import empty
 from workers.restore.check import MARGIN, newest_surely_known
@@ -118,3 +123,30 @@ async def test_the_age_of_a_database_is_not_taken_from_a_clock_that_ran_ahead(
     nothing = Database(await empty(tmp_path / "nothing.db"))
     assert await nothing.read(newest_surely_known) is None
     await nothing.close()
+
+
+def test_a_backup_that_fails_says_so_and_leaves_no_half_a_copy(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    backup.file_of(settings).write_bytes(b"this is no database" * 1_000)
+    with pytest.raises(backup.BackupFailed, match="not a database"):
+        backup.take(settings, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+async def test_a_backup_that_meets_a_full_disk_is_taken_again_and_is_as_old_as_the_one_that_succeeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by soak seed 20261138: a full disk at the moment of the backup ended the run."""
+    failures, taken_from = 2, []
+
+    def take(settings: Settings, to: Path) -> None:
+        taken_from.append(datetime.now(UTC))
+        if len(taken_from) <= failures:
+            raise backup.BackupFailed(f"{to}: database or disk is full")
+
+    monkeypatch.setattr(backup, "take", take)
+    monkeypatch.setattr(restore, "BACKUP_AGAIN_SECONDS", 0.01)
+    stand = Mock(spec=Stand, postgres=None, settings=Settings(data_dir=tmp_path))
+    older = await restore.leave_behind(stand, 1)
+    assert older.copy == tmp_path / "backup-1"
+    assert taken_from[1] < older.at <= taken_from[2]

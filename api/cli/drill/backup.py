@@ -34,15 +34,15 @@ class BackupFailed(Exception):
 
 
 def take(settings: Settings, to: Path) -> None:
-    """A consistent copy while everybody writes. Raises `BackupFailed`."""
-    if settings.database_url is not None:
-        _run("pg_dump", ["--format=custom", "--no-owner", "--file", str(to)], _url(settings))
-        return
-    with (
-        contextlib.closing(sqlite3.connect(file_of(settings))) as source,
-        contextlib.closing(sqlite3.connect(to)) as target,
-    ):
-        source.backup(target)
+    """A consistent copy while everybody writes. Raises `BackupFailed`, and leaves no half a copy then."""
+    try:
+        if settings.database_url is None:
+            _copy(file_of(settings), to)
+        else:
+            _run("pg_dump", ["--format=custom", "--no-owner", "--file", str(to)], _url(settings))
+    except BackupFailed:
+        to.unlink(missing_ok=True)
+        raise
 
 
 async def fence(settings: Settings) -> None:
@@ -79,6 +79,17 @@ def take_away(file: Path, to: Path) -> None:
 def file_of(settings: Settings) -> Path:
     """The SQLite file of an installation without `DATABASE_URL`."""
     return settings.data_dir / "corridor.db"
+
+
+def _copy(file: Path, to: Path) -> None:
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(file)) as source,
+            contextlib.closing(sqlite3.connect(to)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise BackupFailed(f"{to}: {error}") from error
 
 
 def _url(settings: Settings) -> URL:

@@ -40,6 +40,7 @@ Json = dict[str, Any]
 STARTS_WITHIN_SECONDS = 40.0
 HANDED_OVER_WITHIN_SECONDS = 90.0
 LOOK_SECONDS = 0.1
+BACKUP_TRIES, BACKUP_AGAIN_SECONDS = 30, 1.0
 _NOT_OURS = ("temporal", "sandbox")
 """They are killed with the rest, and are all that runs while the operator repairs."""
 
@@ -53,13 +54,25 @@ class Older:
 
 
 async def leave_behind(stand: Stand, number: int) -> Older:
-    """From here on something is older than the database."""
-    at = datetime.now(UTC)
+    """From here on something is older than the database.
+
+    A backup that fails, because the disk is full at that moment, is taken again, as it would be by who is told of it.
+    """
     if stand.postgres is not None:
+        at = datetime.now(UTC)
         await asyncio.to_thread(stand.postgres.fall_behind)
         return Older(at, None)
     copy = stand.settings.data_dir / f"backup-{number}"
-    await asyncio.to_thread(backup.take, stand.settings, copy)
+    for tries_left in reversed(range(BACKUP_TRIES)):
+        at = datetime.now(UTC)
+        try:
+            await asyncio.to_thread(backup.take, stand.settings, copy)
+        except backup.BackupFailed:
+            if not tries_left:
+                raise
+            await asyncio.sleep(BACKUP_AGAIN_SECONDS)
+        else:
+            break
     return Older(at, copy)
 
 
