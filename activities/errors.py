@@ -25,7 +25,11 @@ workflow's own, between its rounds."""
 LOOK_UP_FAILED = "LOOK_UP_FAILED"
 CAPTURE_NOT_KNOWN = "CAPTURE_NOT_KNOWN"
 LONGEST_WAIT_SECONDS = 600
-"""Between two looks for a capture that a person may have to find: each costs six events of a history that can hold 51,200."""
+"""Between two tries of a local step that wait for a person: each costs six events of a history that can hold 51,200."""
+OFTEN_SECONDS = 30
+"""The workflow's own pause between tries, when its growth is over: see `workflows.steps.PATIENT`."""
+TRIES_AT_FIRST = 36
+"""Up to here a local step is tried at the workflow's pace: a quarter of an hour."""
 
 
 def implements(
@@ -34,7 +38,8 @@ def implements(
     """Register a method as the activity `step`, with its failures translated.
 
     `Refused` is final (non-retryable, typed by its code). A failed look-up says nothing and is tried again. All
-    else, our own broken invariants included, is retried under the workflow's policy until a fix is deployed.
+    else, our own broken invariants included, is retried under the workflow's policy until a fix is deployed; a local
+    step more and more seldom, so that its history outlasts the weeks this may take.
     """
 
     def bind(method: Callable[[Owner, In], Awaitable[Out]]) -> Callable[[Owner, In], Awaitable[Out]]:
@@ -53,10 +58,29 @@ def implements(
                 raise ApplicationError(
                     str(failed), type=LOOK_UP_FAILED, category=ApplicationErrorCategory.BENIGN
                 ) from None
+            except ApplicationError:
+                raise
+            except Exception as failed:
+                pause = _pause_of_a_local_step()
+                if pause is None:
+                    raise
+                raise ApplicationError(
+                    str(failed), type=type(failed).__name__, next_retry_delay=pause
+                ) from failed
 
         return activity.defn(name=step.name)(translated)
 
     return bind
+
+
+def _pause_of_a_local_step() -> timedelta | None:
+    """Until the next try, when this was one of many: about a tenth of the time it has failed for. None: the policy's."""
+    if not activity.in_activity() or not (about := activity.info()).is_local:
+        return None
+    late = about.attempt - TRIES_AT_FIRST
+    if late <= 0:
+        return None
+    return timedelta(seconds=min(OFTEN_SECONDS * 1.1 ** min(late, 100), LONGEST_WAIT_SECONDS))
 
 
 def too_late(effect_key: str, seconds: float) -> ApplicationError:

@@ -119,7 +119,7 @@ PROFILES: dict[str, Profile] = {
     "smoke": Profile(
         name="smoke",
         payments=2_100,
-        safety_seconds=390,
+        safety_seconds=450,
         least_kills=150,
         least_other_faults=2_000,
         kills={"temporal": 14, "worker": 44, "worker-2": 44, "api": 41, "sandbox": 23},
@@ -141,12 +141,12 @@ PROFILES: dict[str, Profile] = {
     # one goes through it on SQLite, whose file is restored from a copy, and on PostgreSQL, which fails over to a standby
     # in step and to one that fell behind.
     # What lasts longer than a backlog may grow must leave room for it to shrink: workers live half as long again as in
-    # the smoke, and the kills they are spared meet the API and the provider. Two cores carry 3.3 orders a second on
+    # the smoke, and the kills they are spared meet the API and the provider. Two cores carry 2.5 orders a second on
     # SQLite, and 2 on PostgreSQL, which has a standby and starts more slowly after a kill; with more, orders give up.
     "soak": Profile(
         name="soak",
         payments=10_050,
-        safety_seconds=3_000,
+        safety_seconds=4_200,
         seconds_on={"postgresql": 4_800},
         least_kills=750,
         least_other_faults=10_000,

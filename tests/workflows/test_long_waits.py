@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from temporalio.testing import WorkflowEnvironment
 
+from activities import errors, settle_step
 from corridor.runtime.keys import KeyRing
 from tests.workflows.books import prove
 from tests.workflows.conftest import installation
@@ -76,3 +79,32 @@ async def test_a_void_that_keeps_failing_asks_a_person_and_is_made_as_soon_as_th
     await later.heal()
     await later.until(payment.id, "canceled")
     assert ("cancel", 10_000) in await later.moved(payment.id)
+
+
+async def test_a_step_that_fails_for_hours_is_tried_more_and_more_seldom_and_then_the_payment_goes_on(
+    later: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try of a local step costs events, and a history that is full would end the payment where it stands."""
+    tries, works = 0, settle_step._settle
+
+    def fails(*step: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries <= 40:
+            raise OSError("a bug that is not corrected yet")
+        return works(*step)
+
+    monkeypatch.setattr(errors, "TRIES_AT_FIRST", 1)
+    monkeypatch.setattr(settle_step, "_settle", fails)
+    payment = await later.pay()
+    await later.settle()
+    await later.until(payment.id, "settled", seconds=60)
+    history = await later.handle(payment.id).fetch_history()
+    pauses = [
+        event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
+        for event in history.events
+        if event.HasField("timer_started_event_attributes")
+    ][-39:]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (timedelta(seconds=33), timedelta(seconds=600))
+    assert len(history.events) < 39 * 8
