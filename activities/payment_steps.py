@@ -65,7 +65,8 @@ class PaymentSteps:
         number = wanted.number
         if wanted.operation is Operation.CAPTURE:
             amount = plans.capturable(payment, wanted.amount)
-            number = max(number, _newest_capture(connection, payment.id))
+            newest = effects.newest(connection, payment.id, payment.id, (Operation.CAPTURE,))
+            number = number if newest is None else max(number, effect_number(newest.key))
         elif wanted.operation is Operation.REFUND:
             refund = refunds.load(connection, wanted.object_id)
             amount = Money(refund.amount_minor, refund.currency)
@@ -132,13 +133,6 @@ class PaymentSteps:
         return self._edge.desk.quote(chosen, merchant_id, markup, self._edge.lock_seconds, now)
 
 
-def _newest_capture(connection: Connection, payment_id: str) -> int:
-    """The number of the last capture that was declared; 0 for none. A run that was reset counts from the first again, and
-    must come upon what it had sent under another key."""
-    declared = effects.of_payment(connection, payment_id)
-    return max((effect_number(it.key) for it in declared if it.operation == Operation.CAPTURE), default=0)
-
-
 def _as_of_now(connection: Connection, payment_id: str) -> tuple[PaymentRow, datetime]:
     return payments.load(connection, payment_id), clock.read(connection)
 
@@ -182,10 +176,3 @@ def _move(connection: Connection, wanted: MoveIn, now: datetime) -> Moved:
 def mark_started(connection: Connection, payment_id: str, now: datetime) -> None:
     """The workflow runs: from here the orphan starter leaves the payment alone."""
     connection.execute(_MARK_STARTED, {"wanted": payment_id, "workflow_started_at": now})
-
-
-def latest_attempt(connection: Connection, payment_id: str) -> effects.EffectRow | None:
-    """The newest authorisation or sale declared for the payment, if there is one."""
-    collecting = (Operation.AUTHORISE, Operation.SALE)
-    attempts = [row for row in effects.of_payment(connection, payment_id) if row.operation in collecting]
-    return max(attempts, key=lambda row: effect_number(row.key), default=None)

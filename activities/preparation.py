@@ -1,7 +1,6 @@
 """Prepare: risk decision, FX lock, route and declared effect, all in one transaction with everything considered."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
@@ -9,7 +8,7 @@ from activities import plans, standing
 from activities.contracts import PREPARE, EffectPlan, Prepared, PrepareIn
 from activities.edge import Edge
 from activities.errors import implements
-from activities.payment_steps import latest_attempt, mark_started
+from activities.payment_steps import mark_started
 from activities.recording import release_lock
 from corridor.domain.effect import Operation
 from corridor.domain.failure import Refusal, Refused
@@ -25,7 +24,7 @@ from corridor.risk.decide import Verdict
 from corridor.risk.store import decide_payment, verdict_of
 from corridor.risk.valuation import Valuation, unvalued
 from corridor.runtime.crash import crash_point
-from corridor.storage import merchants, payments, reviews
+from corridor.storage import effects, merchants, payments, reviews
 from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import payments as payment_table
 from corridor.storage.tables import risk_decisions
@@ -111,7 +110,8 @@ class Preparation:
 
     def _decided_before(self, connection: Connection, payment: PaymentRow) -> Prepared | None:
         """What an earlier run of this step left behind; a local activity may run again after its commit."""
-        attempt: Any = latest_attempt(connection, payment.id)
+        attempts = (Operation.AUTHORISE, Operation.SALE)
+        attempt = effects.newest(connection, payment.id, payment.id, attempts)
         if attempt is not None:
             plan = plans.plan_of(attempt, self._edge.providers[attempt.provider])
             return _proceed(payment, plan, _locked(connection, payment))

@@ -17,7 +17,7 @@ from activities.contracts import (
 )
 from activities.edge import Edge
 from activities.errors import capture_not_known, implements
-from corridor.domain.effect import Operation, effect_number
+from corridor.domain.effect import Operation
 from corridor.domain.failure import Refused
 from corridor.domain.money import Money
 from corridor.domain.payment import REFUNDABLE, RefundStatus, Status, StatusReason
@@ -60,7 +60,7 @@ class RefundSteps:
         """What an earlier run of this step left behind."""
         if refund.status == RefundStatus.FAILED:
             return RefundReserved(status=RefundStatus.FAILED, refused=refund.status_reason)
-        known = _newest_effect(connection, payment.id, refund.id)
+        known = effects.newest(connection, payment.id, refund.id, (Operation.REFUND,))
         if known is None:
             return None
         posted = store.posting_by_key(connection, refund_booking.reserve_key(refund.id))
@@ -90,11 +90,6 @@ class RefundSteps:
     async def release(self, wanted: RefundIn) -> RefundReleased:
         """Give reserved money back: the refund was proven never to have been sent."""
         return await self._edge.database.write(_release, wanted, self._edge.now())
-
-
-def _newest_effect(connection: Connection, payment_id: str, refund_id: str) -> Any | None:
-    own = [row for row in effects.of_payment(connection, payment_id) if row.object_id == refund_id]
-    return max(own, key=lambda row: effect_number(row.key), default=None)
 
 
 def _reserved(refund: Any, plan: EffectPlan, posting: Posting | None) -> RefundReserved:

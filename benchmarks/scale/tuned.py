@@ -41,6 +41,7 @@ WHY: dict[str, str] = {
     "activity_task_poller_behavior": "polls grow with the queue; idle workers hold few connections to the server",
     "max_cached_workflows": "a payment's later steps meet its workflow in memory instead of replaying it; each "
     "costs some ten kilobytes, so the bound keeps a worker's memory flat",
+    "sticky_queue_schedule_to_start_timeout": "a killed worker's payments wait so long for it before another replays them",
     "max_concurrent_workflow_tasks": "more than a core can run at once; a task never waits for a slot",
     "max_concurrent_local_activities": "all are database transactions: beyond the writers a database serves they queue there",
     "max_concurrent_activities": "calls wait for others' networks, not for us; a slow provider fills its own queue's slots",
@@ -83,9 +84,10 @@ def _workers(settings: Settings) -> list[Tuned]:
     found = []
     with mock.patch.object(fleet, "Worker") as made:
         fleet.core_worker(wired, NO_CLIENT, fleet.GRACE, False, fleet.CACHED_WORKFLOWS, None)
+        fleet.settlement_worker(wired, NO_CLIENT, fleet.GRACE, False, fleet.CACHED_WORKFLOWS, None)
         fleet.webhook_worker(wired, NO_CLIENT, fleet.GRACE, None)
         fleet.provider_worker(wired, NO_CLIENT, PROVIDER, fleet.GRACE, None)
-    of = ("core worker", "webhook worker", "provider worker")
+    of = ("core worker", "settlement worker", "webhook worker", "provider worker")
     for call, who in zip(made.call_args_list, of, strict=True):
         found += [
             Tuned(who, name, _text(value), WHY[name]) for name, value in call.kwargs.items() if name in WHY

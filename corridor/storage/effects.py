@@ -1,5 +1,6 @@
 """Effects as rows: declared before the call with the exact bytes, resolved once, every look kept as evidence."""
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from corridor.domain.effect import EffectState, FrozenRequest, Operation
+from corridor.domain.effect import EffectState, FrozenRequest, Operation, effect_number
 from corridor.domain.failure import Refusal, Refused, invariant
 from corridor.domain.money import Money
 from corridor.domain.outcome import Evidence, ProviderAnswer
@@ -100,6 +101,21 @@ def to_send(connection: Connection, key: str) -> EffectRow:
 def of_payment(connection: Connection, payment_id: str) -> list[EffectRow]:
     """Every effect of the payment and of its refunds, in the order they were declared."""
     return list(connection.execute(_OF_PAYMENT, {"of_payment": payment_id}).all())
+
+
+def newest(
+    connection: Connection, payment_id: str, object_id: str, operations: Collection[Operation]
+) -> EffectRow | None:
+    """Of these operations on the payment, or on a refund of it, the last that was declared; None where none was.
+
+    By its number: a run that was reset counts from the first again, and must come upon what was sent under another key.
+    """
+    own = [
+        it
+        for it in of_payment(connection, payment_id)
+        if it.object_id == object_id and it.operation in operations
+    ]
+    return max(own, key=lambda it: effect_number(it.key), default=None)
 
 
 def record(connection: Connection, row: EffectRow, answer: ProviderAnswer, now: datetime) -> EffectRow | None:

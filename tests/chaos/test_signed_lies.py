@@ -1,5 +1,8 @@
 """Half of the signed lies are told of payments under way, as somebody would tell them who knew the provider's books."""
 
+import asyncio
+from unittest.mock import AsyncMock, MagicMock, Mock
+
 from sqlalchemy import Connection
 
 from corridor.domain.effect import EffectState
@@ -9,7 +12,11 @@ from corridor.storage import payments
 from corridor.storage.database import Database
 from corridor.storage.tables import effects
 from tests.chaos.faults import webhooks
+from tests.chaos.faults.performer import Performer
 from tests.chaos.faults.webhooks import SIGNED_LIES, Victim
+from tests.chaos.journal import Journal
+from tests.chaos.shopping import Street
+from tests.chaos.watch import Watch
 from tests.unit import relay_rows as rows
 
 
@@ -56,3 +63,14 @@ def test_the_product_reads_it_as_an_event_of_that_payment() -> None:
     body = webhooks.body("sent_again", "7", Victim("pay_1", "pay_1:sale:1", "pi_3Qtrue", 4_700, "usd"))
     read = reduce_event(body)
     assert (read.payment_id, read.provider_reference, read.shows_money) == ("pay_1", "pi_3Qtrue", True)
+
+
+async def test_nobody_looks_for_a_victim_while_the_database_is_exchanged() -> None:
+    """Found by soak seed 20261138: a lie that had begun before asked the database that was closed."""
+    stand = MagicMock(database=Mock(read=AsyncMock(return_value=[Victim("pay_1", "pay_1:sale:1")])))
+    performer = Performer(stand, Mock(spec=Street), Mock(spec=Journal), Mock(spec=Watch))
+    async with asyncio.TaskGroup() as group, performer.turns.alone():
+        looked = group.create_task(performer._victim(next(iter(SIGNED_LIES)), 1))
+        await asyncio.sleep(0.01)
+        assert not stand.database.read.called
+    assert looked.result() == Victim("pay_1", "pay_1:sale:1")

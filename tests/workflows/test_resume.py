@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 import workers.resume
 from activities import recording
 from activities.contracts import DecideReviewIn, DeclareIn, ExecuteIn, RefundIn
-from activities.payment_steps import PaymentSteps, latest_attempt
+from activities.payment_steps import PaymentSteps
 from activities.provider_steps import ProviderSteps
 from activities.refund_steps import RefundSteps
 from activities.review_steps import ReviewSteps
@@ -250,7 +250,7 @@ async def test_which_attempt_is_the_newest_is_no_question_of_clocks(here: World)
     payment = await here.pay()
     assert len(await here.effects(payment.id)) == 2
     await here.database.write(_declare_tomorrow, f"{payment.id}:sale:1")
-    newest = await here.database.read(latest_attempt, payment.id)
+    newest = await here.database.read(effects.newest, payment.id, payment.id, (Operation.SALE,))
     assert newest is not None
     assert newest.key == f"{payment.id}:sale:2"
     _, state = await here.database.write(resume_of, payment.id, here.wired.edge.providers, here.windows)

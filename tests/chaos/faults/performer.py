@@ -168,8 +168,12 @@ class Performer:
         return False, "the API never judged it"
 
     async def _victim(self, name: str, number: int) -> webhooks.Victim | None:
-        """Of two signed lies one is about a payment that is under way; None while there is none to be found."""
+        """Of two signed lies one is about a payment that is under way; None while there is none to be found.
+
+        While the database is exchanged there is none to ask.
+        """
         if name in webhooks.SIGNED_LIES and number % 2:
+            await self.turns.begin()
             try:
                 return await webhooks.under_way(self.stand.database, number)
             except (DatabaseUnavailable, DBAPIError, OSError):
