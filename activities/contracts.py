@@ -81,7 +81,7 @@ class EffectPlan(Message):
 
 
 class PrepareIn(Message):
-    """What is asked of the market before the transaction begins comes along, so no read precedes it."""
+    """What is asked of the market before the transaction begins comes along, so no row is read for it."""
 
     payment_id: str
     amount: Money

@@ -24,7 +24,7 @@ from corridor.risk.decide import Verdict
 from corridor.risk.store import decide_payment, verdict_of
 from corridor.risk.valuation import Valuation, unvalued
 from corridor.runtime.crash import crash_point
-from corridor.storage import effects, merchants, payments, reviews
+from corridor.storage import clock, effects, merchants, payments, reviews
 from corridor.storage.payments import PaymentRow
 from corridor.storage.tables import payments as payment_table
 from corridor.storage.tables import risk_decisions
@@ -59,17 +59,17 @@ class Preparation:
     @implements(PREPARE)
     async def prepare(self, wanted: PrepareIn) -> Prepared:
         """Decide whether and how the payment goes on. Run again, it returns what the first run decided."""
-        now = self._edge.now()
-        chosen = await self._ask_the_market(wanted, now)
+        converts = wanted.amount.currency != wanted.settle_currency
+        # A rate is judged by the clock that all have in common: by one that is ahead every offer would be over.
+        now = await self._edge.database.read(clock.read) if converts else self._edge.now()
+        chosen = await self._ask_the_market(wanted, now) if converts else None
         crash_point("preparation.before_commit")
         prepared = await self._edge.database.write(self._prepare, wanted, chosen, now)
         crash_point("preparation.committed")
         return prepared
 
-    async def _ask_the_market(self, wanted: PrepareIn, now: datetime) -> Chosen | Refused | None:
-        """The best offer, None where nothing is converted, or why there is none (kept for the transaction)."""
-        if wanted.amount.currency == wanted.settle_currency:
-            return None
+    async def _ask_the_market(self, wanted: PrepareIn, now: datetime) -> Chosen | Refused:
+        """The best offer, or why there is none (kept for the transaction)."""
         try:
             return await self._edge.desk.ask(
                 wanted.amount, wanted.settle_currency, self._edge.lock_seconds, now

@@ -70,6 +70,11 @@ def export_all(
     except ArchiveDamaged as damaged:
         output.talk(f"corridor: nothing was archived: the manifest is damaged: {damaged}")
         return ExitCode.FAILURE
+    except OSError as error:
+        output.talk(
+            f"corridor: the archive cannot be written: {error}. What it holds is whole; make room, and export again."
+        )
+        return ExitCode.UNAVAILABLE
     except (RuntimeError, RPCError) as error:
         output.talk(f"corridor: Temporal cannot be reached: {error}")
         return ExitCode.UNAVAILABLE

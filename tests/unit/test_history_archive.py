@@ -1,7 +1,9 @@
 """The archive of histories: adds only what is new, reveals nothing, and names the first line that was tampered with."""
 
 import json
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,6 +46,52 @@ def _add(directory: Path, runs: list[Run]) -> int:
 def filled(tmp_path: Path) -> Path:
     assert _add(tmp_path, _runs()) == 6
     return tmp_path
+
+
+@contextmanager
+def _room_for(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond it, as on a disk that is full: a write is cut short, the next one fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_a_full_disk_cuts_short_leaves_nothing_behind_and_is_archived_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    """Both kinds of file: a history of which a part was written, and the manifest's line about it."""
+    first, second = _runs()[:2]
+    with _archive(tmp_path).writing() as archive:
+        assert archive.add(first, NOW, "build-1") is not None
+        manifest = (tmp_path / MANIFEST).read_bytes()
+        files = set(tmp_path.rglob("*"))
+        with _room_for(100), pytest.raises(OSError):
+            archive.add(second, NOW, "build-1")
+        assert set(tmp_path.rglob("*")) == files
+        with _room_for(1 << 20):
+            assert archive.add(second, NOW, "build-1") is not None
+        archive.seal_head(NOW)
+    assert (tmp_path / MANIFEST).read_bytes().startswith(manifest)
+    assert _archive(tmp_path).verify().holds
+
+
+def test_a_line_that_a_full_disk_cuts_short_is_taken_back(tmp_path: Path) -> None:
+    """Behind the part of a line the next one would be unreadable, and the archive damaged for good."""
+    runs = _runs()
+    with _archive(tmp_path).writing() as archive:
+        for run in runs[:-1]:
+            archive.add(run, NOW, "build-1")
+        manifest = (tmp_path / MANIFEST).read_bytes()
+        line = archive._line(runs[-1], b"{}", NOW, "build-1").chained()
+        with _room_for(len(manifest) + 20), pytest.raises(OSError):
+            archive._append(line)
+        assert (tmp_path / MANIFEST).read_bytes() == manifest
+        assert archive.add(runs[-1], NOW, "build-1") is not None
+        archive.seal_head(NOW)
+    assert _archive(tmp_path).verify().holds
 
 
 def test_a_second_export_adds_nothing(filled: Path) -> None:

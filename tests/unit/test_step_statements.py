@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 AMOUNT, FEE = Money(10_000, "EUR"), Money(320, "EUR")
 MERCHANT = NewMerchant(id="mer_1", name="Lantern & Loom", country="CN", settle_currency="CNY")
-STEPS = {"accept": (1, 0, 4), "prepare": (1, 0, 11), "execute": (1, 1, 15), "settle": (1, 0, 17)}
+STEPS = {"accept": (1, 0, 4), "prepare": (1, 1, 12), "execute": (1, 1, 15), "settle": (1, 0, 17)}
 """Writing transactions, reading ones, statements; without what opens, names and ends transactions."""
 TURNS_TAKEN = {"prepare": 1}
 """On PostgreSQL payments of one card wait for each other by a lock that is asked for."""

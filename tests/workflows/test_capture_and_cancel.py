@@ -16,6 +16,7 @@ from corridor.domain.failure import Refusal, Refused
 from corridor.domain.outcome import Evidence, Outcome, ProviderAnswer
 from corridor.domain.payment import CaptureMethod
 from corridor.fx.desk import Desk
+from corridor.fx.store import get_quote
 from corridor.providers.stripe import mapping
 from corridor.storage import effects
 from corridor.storage.tables import merchants
@@ -174,6 +175,20 @@ async def test_a_lock_that_ran_out_before_the_capture_is_renewed_inside_the_slip
     assert (await everywhere.payment(payment_id)).quote_id != before
     await everywhere.settle()
     await everywhere.until(payment_id, "settled")
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=-1)])
+async def test_a_worker_with_a_wrong_clock_gets_a_rate_and_holds_it_for_as_long_as_any(
+    everywhere: World, ahead: timedelta
+) -> None:
+    """By its own clock every offer would be over, or hold for an hour longer than it does."""
+    everywhere.clock_of_workers(ahead)
+    begun = now()
+    payment = await everywhere.pay()
+    assert payment.status == "captured"
+    quote, _ = await everywhere.database.read(get_quote, payment.merchant_id, payment.quote_id, now())
+    lock = timedelta(seconds=everywhere.wired.edge.lock_seconds)
+    assert begun < quote.expires_at - lock < now() + timedelta(seconds=1)
 
 
 async def test_a_worker_with_a_clock_ahead_captures_at_the_rate_that_is_locked(everywhere: World) -> None:

@@ -118,7 +118,9 @@ async def test_a_review_that_was_opened_by_a_clock_that_is_ahead_was_decided(
     """By the clocks, it was decided before it was opened."""
     began = now()
     here.clock_of_workers(AN_HOUR)
-    payment = await here.pay(amount=Money(600_000, "EUR"))
+    # At home: where money is converted, the database's clock is asked.
+    at_home = {"settle_currency": "EUR", "destination_country": "DE"}
+    payment = await here.pay(amount=Money(600_000, "EUR"), **at_home)
     here.clock_of_workers(NO_TIME)
     await here.decide(payment.id, "decline")
     await here.until(payment.id, "failed")

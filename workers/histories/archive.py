@@ -10,6 +10,7 @@ each line has the digest of its file and the hash of the line before. What a cha
 off: `head.sealed` names the last line, and whoever wants to be sure keeps the hash that each export prints elsewhere.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -147,7 +148,10 @@ class Archive:
         return known[1] != "running" if events is None else known[0] >= events
 
     def add(self, run: Run, now: datetime, build: str) -> Line | None:
-        """Archive the run as it stands; None when this version, or a longer one, is there already."""
+        """Archive the run as it stands; None when this version, or a longer one, is there already.
+
+        Raises `OSError` where it cannot be written: the archive is then as it was.
+        """
         if self.holds(run.run_id, len(run.history.events)):
             return None
         text = history_text(run.history)
@@ -313,10 +317,17 @@ class Archive:
         draft.replace(path)
 
     def _append(self, line: Line) -> None:
-        with (self.directory / MANIFEST).open("ab") as manifest:
-            manifest.write(line.written().encode())
-            manifest.flush()
-            os.fsync(manifest.fileno())
+        """Whole or not at all: behind part of a line on a disk that was full the next one would be unreadable, too."""
+        text = line.written().encode()
+        with (self.directory / MANIFEST).open("ab", buffering=0) as manifest:
+            end = manifest.seek(0, os.SEEK_END)
+            try:
+                if manifest.write(text) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), manifest.name)
+                os.fsync(manifest.fileno())
+            except OSError:
+                manifest.truncate(end)
+                raise
 
     def _cut_torn_line(self) -> None:
         """A line without its end was being written when an export was killed; it was never part of the archive."""
@@ -345,7 +356,12 @@ def _status(event_type: "EventType.ValueType") -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Leaves nothing behind where it fails: on a disk that is full the part of a file is in everybody's way."""
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

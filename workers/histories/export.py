@@ -110,8 +110,8 @@ async def follow(
 ) -> AsyncIterator[Pass]:
     """Passes until the caller stops asking; each tells its lag, which must stay far below the retention.
 
-    A server that is away for a while costs passes and no history: the next one looks back to where the last that
-    succeeded had got to.
+    A server that is away for a while, or a disk that is full, costs passes and no history: the next one looks back to
+    where the last that succeeded had got to.
     """
     running_at, started, behind = datetime.min.replace(tzinfo=UTC), clock(), 0.0
     while True:
@@ -123,9 +123,10 @@ async def follow(
             done = await export(
                 client, archive, build, clock, since, with_running=with_running, clock_behind_seconds=behind
             )
-        except RPCError as error:
+        except (RPCError, OSError) as error:
             lag = (clock() - (reached.at or started)).total_seconds()
-            done = Pass(0, 0, 0, lag, archive.head, 0.0, trouble=f"Temporal: {error.message}")
+            trouble = f"Temporal: {error.message}" if isinstance(error, RPCError) else f"the archive: {error}"
+            done = Pass(0, 0, 0, lag, archive.head, 0.0, trouble=trouble)
         else:
             running_at = began if with_running else running_at
             since, reached.at = _looks_back_to(since, done.newest_end, began), began

@@ -43,6 +43,8 @@ class Performer:
         self.rollouts = Rollouts(stand, self.turns)
         self._numbers = itertools.count(1)
         self._lines: dict[tuple[Kind, str], Line] = {}
+        self._room = asyncio.Lock()
+        """Held by what fills the disk, and by an export: it begins anew when it fails, and it takes minutes here."""
         self._standby = asyncio.Lock()
         """Held while one is needed: by a failover, and by a restoration from when the standby falls behind."""
 
@@ -89,7 +91,7 @@ class Performer:
             case Kind.NETWORK:
                 found = stand.network.plant(target, words)
             case Kind.FULL_DISK:
-                found = stand.disk.full(float(words["seconds"]), stand.database_file)
+                found = self._full_disk(float(words["seconds"]))
             case Kind.FAILOVER:
                 found = self._failover(act)
             case Kind.RECEIVER | Kind.LIQUIDITY:
@@ -125,7 +127,13 @@ class Performer:
             return await temporal.terminate(self.stand, act.target, act.words)
         if act.kind is Kind.RESET:
             return await temporal.reset(self.stand, act.target, act.words)
-        return await temporal.lose(self.stand)
+        async with self._room:
+            archived = await temporal.archive(self.stand)
+        return await temporal.lose(self.stand, archived)
+
+    async def _full_disk(self, seconds: float) -> tuple[bool, str]:
+        async with self._room:
+            return await self.stand.disk.full(seconds, self.stand.database_file)
 
     async def _wrong_clock(self, act: Act) -> tuple[bool, str]:
         """It was wrong from the start; at its time it is set right."""

@@ -105,9 +105,13 @@ async def reset(struck: Struck, victims: str, words: Mapping[str, Any]) -> tuple
     return (False, victim) if isinstance(victim, str) else (True, f"{victim.id} {victim.run_id}")
 
 
-async def lose(struck: Struck) -> tuple[bool, str]:
+async def archive(struck: Struck) -> int:
+    """`corridor history export` of everything; returns how many histories it wrote in the end."""
+    return await _patiently(lambda: _export(struck.settings), EXPORTS_WITHIN_SECONDS)
+
+
+async def lose(struck: Struck, archived: int) -> tuple[bool, str]:
     """Kill Temporal and delete its database under payments in flight; then what the runbook says, in its order."""
-    archived = await _patiently(lambda: _export(struck.settings), EXPORTS_WITHIN_SECONDS)
     lost_at = time.monotonic()
     await asyncio.to_thread(_delete_store, struck)
     async with struck.fenced():
