@@ -114,15 +114,16 @@ PROFILES: dict[str, Profile] = {
         rollouts=0,
     ),
     # Ten minutes. What takes the whole installation away for a while is in `disasters` and in the soak. Temporal is
-    # one process here, and nothing moves while it starts; with more than this, and with every edge at fault all the
-    # time, a run measures how long an outage is and not what comes of the payments in it.
+    # one process here, and nothing moves while it starts, and a worker costs seconds of a core until it works again; with
+    # more than this, and with every edge at fault all the time, a run measures how long an outage is and not what comes
+    # of the payments in it.
     "smoke": Profile(
         name="smoke",
         payments=2_100,
         safety_seconds=450,
         least_kills=150,
         least_other_faults=2_000,
-        kills={"temporal": 14, "worker": 44, "worker-2": 44, "api": 41, "sandbox": 23},
+        kills={"temporal": 7, "worker": 28, "worker-2": 28, "api": 56, "sandbox": 45},
         pauses=26,
         network=200,
         receiver=90,
