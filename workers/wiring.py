@@ -73,7 +73,7 @@ def build(settings: Settings, *, deadlines: Deadlines = SERVING) -> Wiring:
         clock=clock,
         call_timeout_seconds=settings.provider_timeout_seconds,
     )
-    liquidity = _liquidity(settings, clock)
+    liquidity = _liquidity(settings)
     rates = EcbRates(max_age_days=settings.rate_max_age_hours // 24)
     edge = Edge(
         database=Database(
@@ -100,11 +100,9 @@ def build(settings: Settings, *, deadlines: Deadlines = SERVING) -> Wiring:
     )
 
 
-def _liquidity(settings: Settings, clock: Callable[[], datetime]) -> tuple[HttpLiquidityProvider, ...]:
+def _liquidity(settings: Settings) -> tuple[HttpLiquidityProvider, ...]:
     base = settings.liquidity_address
-    return tuple(
-        HttpLiquidityProvider(name, f"{base}/{name}", clock=clock) for name in settings.liquidity_providers
-    )
+    return tuple(HttpLiquidityProvider(name, f"{base}/{name}") for name in settings.liquidity_providers)
 
 
 def core_activities(wiring: Wiring, client: Client) -> Sequence[Callable[..., Any]]:
