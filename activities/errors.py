@@ -23,9 +23,8 @@ LONGEST_PAUSE_SECONDS = 30
 """Between two tries of one send. Inside it a workflow hears no cancel, and its rate lock runs out; longer waits are the
 workflow's own, between its rounds."""
 LOOK_UP_FAILED = "LOOK_UP_FAILED"
-CAPTURE_NOT_KNOWN = "CAPTURE_NOT_KNOWN"
 LONGEST_WAIT_SECONDS = 600
-"""Between two tries of a local step that wait for a person: each costs six events of a history that can hold 51,200."""
+"""Between two tries of a local step, which may wait for a person: each costs six events of a history that can hold 51,200."""
 OFTEN_SECONDS = 30
 """The workflow's own pause between tries, when its growth is over: see `workflows.steps.PATIENT`."""
 TRIES_AT_FIRST = 36
@@ -92,19 +91,18 @@ def too_late(effect_key: str, seconds: float) -> ApplicationError:
     )
 
 
-def capture_not_known(payment_id: str, status: str, attempt: int) -> ApplicationError:
+class CaptureNotKnown(Exception):
     """A refund is only accepted of what is captured: the database is older than that, and the refund waits.
 
-    Soon again at first, for the payment's workflow mostly knows in seconds; it may have to wait for a person, too.
+    The payment's workflow mostly knows in seconds; it may have to wait for a person, too.
     """
-    pause = timedelta(seconds=min(2 ** min(attempt - 1, 10), LONGEST_WAIT_SECONDS))
-    return ApplicationError(
-        f"{payment_id} is {status}, and it was captured when its refund was accepted: the database has come back older."
-        " Nothing was changed; this is tried again until the payment's own workflow has found its capture. What else is"
-        " missing `corridor restore-check` says.",
-        type=CAPTURE_NOT_KNOWN,
-        next_retry_delay=pause,
-    )
+
+    def __init__(self, payment_id: str, status: str) -> None:
+        super().__init__(
+            f"{payment_id} is {status}, and it was captured when its refund was accepted: the database has come back"
+            " older. Nothing was changed; this is tried again until the payment's own workflow has found its capture."
+            " What else is missing `corridor restore-check` says."
+        )
 
 
 def repeat(detail: str, after_seconds: int | None) -> ApplicationError:

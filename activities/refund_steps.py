@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
-from temporalio import activity
 
 from activities import plans, refund_booking, standing
 from activities.contracts import (
@@ -16,7 +15,7 @@ from activities.contracts import (
     RefundReserved,
 )
 from activities.edge import Edge
-from activities.errors import capture_not_known, implements
+from activities.errors import CaptureNotKnown, implements
 from corridor.domain.effect import Operation
 from corridor.domain.failure import Refused
 from corridor.domain.money import Money
@@ -38,7 +37,7 @@ class RefundSteps:
         """Reserve the money and declare the effect, or refuse; run again, it returns what stands.
 
         That is the refund's newest effect: a workflow that was lost or reset may have sent under a second key. Raises
-        (retryable) CAPTURE_NOT_KNOWN.
+        (retryable) `CaptureNotKnown`.
         """
         crash_point("reservation.before_commit")
         reserved = await self._edge.database.write(self._reserve_and_tell, wanted, self._edge.now())
@@ -70,8 +69,7 @@ class RefundSteps:
         # Refused now, it would be told as failed although the provider may have paid it back before the database was lost.
         status = Status(payment.status)
         if status not in REFUNDABLE and not status.is_terminal:
-            attempt = activity.info().attempt if activity.in_activity() else 1
-            raise capture_not_known(payment.id, status, attempt)
+            raise CaptureNotKnown(payment.id, status)
         refunds.mark_started(connection, refund.id, now)
         try:
             with connection.begin_nested():

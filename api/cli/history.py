@@ -72,7 +72,7 @@ def export_all(
         return ExitCode.FAILURE
     except OSError as error:
         output.talk(
-            f"corridor: the archive cannot be written: {error}. What it holds is whole; make room, and export again."
+            f"corridor: the archive cannot be written: {error}. What it holds is whole; see to that, and export again."
         )
         return ExitCode.UNAVAILABLE
     except (RuntimeError, RPCError) as error:

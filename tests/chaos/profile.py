@@ -141,8 +141,8 @@ PROFILES: dict[str, Profile] = {
     # Half of a soak: the smoke's mixture five times over, and all that takes the installation away besides. A whole
     # one goes through it on SQLite, whose file is restored from a copy, and on PostgreSQL, which fails over to a standby
     # in step and to one that fell behind.
-    # What lasts longer than a backlog may grow must leave room for it to shrink: workers live half as long again as in
-    # the smoke, and the kills they are spared meet the API and the provider. Two cores carry 2.5 orders a second on
+    # What lasts longer than a backlog may grow must leave room for it to shrink: workers live nearly twice as long as
+    # in the smoke, and the kills they are spared meet the API and the provider. Two cores carry 2.5 orders a second on
     # SQLite, and 2 on PostgreSQL, which has a standby and starts more slowly after a kill; with more, orders give up.
     "soak": Profile(
         name="soak",

@@ -2,18 +2,11 @@
 
 import asyncio
 import contextlib
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
-from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
-from activities.contracts import RefundIn
-from activities.errors import CAPTURE_NOT_KNOWN
-from activities.refund_steps import RefundSteps
 from corridor.domain.money import Money
 from corridor.storage import refunds
 from tests.workflows.world import World
@@ -99,22 +92,6 @@ async def test_a_refund_of_a_payment_that_is_not_known_to_be_captured_waits_unti
     await here.decide(payment.id, "found", provider_reference=reference)
     await refunding
     await here.until_refund(refund_id, "succeeded")
-
-
-async def test_the_longer_a_refund_waits_for_its_capture_the_more_seldom_it_looks(here: World) -> None:
-    """A person may have to find the capture, which takes days; each look is six events of a history that has an end."""
-    payment_id = await here.accept()
-    refund_id = await here.accept_refund(payment_id, 1_000)
-    asked, environment = RefundIn(refund_id=refund_id, payment_id=payment_id), ActivityEnvironment()
-    pauses = []
-    for attempt in (1, 2, 5, 10, 11, 500):
-        environment.info = replace(environment.info, attempt=attempt)
-        with pytest.raises(ApplicationError) as waits:
-            await environment.run(RefundSteps(here.wired.edge).reserve, asked)
-        assert (waits.value.type, waits.value.non_retryable) == (CAPTURE_NOT_KNOWN, False)
-        pauses.append(waits.value.next_retry_delay)
-    assert pauses == [timedelta(seconds=seconds) for seconds in (1, 2, 16, 512, 600, 600)]
-    await here.start(payment_id)
 
 
 async def test_a_payment_that_a_person_found_is_refunded_under_the_reference_they_named(here: World) -> None:

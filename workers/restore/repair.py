@@ -18,6 +18,7 @@ from temporalio.exceptions import ApplicationError
 from activities import contracts, standing
 from activities.contracts import Declared, Standing
 from activities.edge import Edge
+from activities.errors import CaptureNotKnown
 from corridor.domain.failure import InvariantBroken, Refused
 from corridor.domain.payment import RefundStatus
 from corridor.ledger import store
@@ -273,7 +274,15 @@ def _try(
         before = {stood.object_id: stood for stood in _standing(connection, it, payment_id)}
         retake.take(it.object_id, it.step, it.cause)
         _compare(connection, it, before, payment_id, is_believed=is_believed)
-    except (Differs, NotTold, Refused, InvariantBroken, ApplicationError, IntegrityError) as error:
+    except (
+        Differs,
+        NotTold,
+        Refused,
+        InvariantBroken,
+        CaptureNotKnown,
+        ApplicationError,
+        IntegrityError,
+    ) as error:
         point.rollback()
         return str(error).partition("\n")[0] or type(error).__name__
     point.commit()
