@@ -52,7 +52,7 @@ async def perform(plan: Plan, stand: Stand, journal: Journal, say: Say) -> Recor
         seconds["safety"], clock = time.monotonic() - clock, time.monotonic()
         recovery = await _liveness(performer, orders, say)
     seconds["liveness"], clock = time.monotonic() - clock, time.monotonic()
-    for surprise in clerk.surprises:
+    for surprise in clerk.found(watch.returns):
         journal.violation(surprise)
     say("everything is quiet; comparing both sides' books and replaying every history")
     run = Run(plan, stand, street, clerk, watch, journal, recovery, samples, answers.by_status)
