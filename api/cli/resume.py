@@ -1,4 +1,7 @@
-"""`corridor resume`: Temporal is lost; every payment and refund that is not finished goes on from the database."""
+"""`corridor resume`: Temporal is lost; every payment and refund that is not finished goes on from the database.
+
+So do the imports, whose schedules were in Temporal alone.
+"""
 
 import asyncio
 import dataclasses
@@ -12,9 +15,10 @@ from api.cli.exit_codes import ExitCode
 from api.cli.temporal_says import trouble
 from corridor.runtime import client as temporal_client
 from corridor.runtime import settings
+from corridor.runtime.patience import while_away
 from corridor.runtime.settings import Settings
 from corridor.storage.database import DatabaseUnavailable
-from workers import wiring
+from workers import schedules, wiring
 from workers.resume import Found, Resumed, resume_all
 from workflows.starts import Windows
 
@@ -72,7 +76,8 @@ def so_far(begun: Mapping[str, Found]) -> str:
 async def resume(loaded: Settings, begun: dict[str, Found] | None = None) -> Resumed:
     """One run against the installation that these settings describe, on the record of operators' acts.
 
-    `begun`: filled on the way, see `resume_all`.
+    The schedules of settlement imports are put back too, where a lost Temporal took them along. `begun`: filled on the
+    way, see `resume_all`.
     """
     begun = {} if begun is None else begun
     wired = wiring.build(loaded)
@@ -85,6 +90,8 @@ async def resume(loaded: Settings, begun: dict[str, Found] | None = None) -> Res
                 action_window_seconds=loaded.action_window_seconds,
             )
             try:
+                # First, for what is captured waits for the imports; workers that lived on look once a minute.
+                await while_away(lambda: schedules.put_back(client, edge.providers.names, loaded))
                 resumed = await resume_all(
                     edge.database, client, edge.providers, windows, edge.now(), begun=begun
                 )

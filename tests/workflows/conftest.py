@@ -1,11 +1,14 @@
 """One small installation per test: Temporal is shared, database and sandbox books are its own."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from temporalio.client import ScheduleHandle, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from activities import provider_steps
@@ -16,6 +19,7 @@ from corridor.sandbox.config import SandboxConfig
 from corridor.sandbox.embedded import EmbeddedSandbox
 from tests.workflows.books import prove
 from tests.workflows.world import World, world
+from workflows import names
 
 
 @contextlib.contextmanager
@@ -75,3 +79,25 @@ async def everywhere(
         async with world(temporal_env.client, settings, sandbox) as opened:
             yield opened
             await prove(opened)
+
+
+@pytest_asyncio.fixture
+async def imports(temporal_env: WorkflowEnvironment) -> AsyncIterator[ScheduleHandle]:
+    """The schedule of Stripe's imports, which the Temporal that tests share knows neither before nor after the test."""
+    handle = temporal_env.client.get_schedule_handle(names.settlement_workflow_id("stripe"))
+    await _gone(temporal_env, handle)
+    yield handle
+    await _gone(temporal_env, handle)
+
+
+async def _gone(temporal_env: WorkflowEnvironment, schedule: ScheduleHandle) -> None:
+    """Deleted, if there was one, and free to be made again, which takes the server a moment longer."""
+    own = temporal_env.client.get_workflow_handle(f"temporal-sys-scheduler:{schedule.id}")
+    try:
+        await schedule.delete()
+        async with asyncio.timeout(10):
+            while (await own.describe()).status is WorkflowExecutionStatus.RUNNING:
+                await asyncio.sleep(0.1)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from temporalio.client import ScheduleActionStartWorkflow, ScheduleHandle
 
 import workers.resume
 from api.cli import deploy, resume
@@ -14,13 +15,14 @@ from corridor.runtime.keys import KeyRing
 from corridor.storage import operator_acts, reviews
 from corridor.storage.database import DatabaseUnavailable
 from tests.workflows.world import World
+from workflows import names
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.fixture
-def given(here: World, key_ring: KeyRing) -> dict[str, Any]:
-    """The operator's settings lead to the same database and the same Temporal."""
+def given(here: World, key_ring: KeyRing, imports: ScheduleHandle) -> dict[str, Any]:
+    """The operator's settings lead to the same database and the same Temporal, whose schedules were lost."""
     _, _, port = here.client.service_client.config.target_host.rpartition(":")
     return {"temporal_port": int(port), "encryption_keys": key_ring.render()}
 
@@ -35,6 +37,16 @@ async def test_a_resume_is_on_record_with_what_it_found(here: World, given: dict
     assert await asyncio.to_thread(resume.run, given, as_json=True) is ExitCode.OK
     found = {"started": 0, "left running": 1}
     assert await told(here) == [(whoever_runs_this(), "resume", "ok", found)]
+
+
+async def test_after_a_resume_payouts_are_imported_again(
+    given: dict[str, Any], imports: ScheduleHandle
+) -> None:
+    """The schedule was in the lost Temporal alone, and workers that lived on look for it once a minute only."""
+    assert await asyncio.to_thread(resume.run, given, as_json=True) is ExitCode.OK
+    action = (await imports.describe()).schedule.action
+    assert isinstance(action, ScheduleActionStartWorkflow)
+    assert (action.workflow, action.task_queue) == (names.SETTLEMENT, names.SETTLEMENT_QUEUE)
 
 
 async def test_a_resume_that_loses_its_database_says_what_it_had_started(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
+from temporalio.client import ScheduleHandle
 
 from api.cli import resume
 from api.cli.exit_codes import ExitCode
@@ -99,7 +100,7 @@ def _open(connection: Connection, refund_id: str) -> None:
 
 
 async def test_the_command_names_it_points_to_the_repair_and_fails(
-    here: World, key_ring: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    here: World, key_ring: KeyRing, imports: ScheduleHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     payment_id, before = await accepted_and_copied(here, tmp_path, "pm_card_chargeDeclined")
