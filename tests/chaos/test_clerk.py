@@ -13,10 +13,7 @@ from tests.chaos.clerk import Clerk
 from tests.chaos.watch import WentBack
 
 REVIEW = {"id": "rvw_1", "payment": "pay_1", "reason": "risk_review"}
-NOW = datetime.now(UTC)
 MINUTE = timedelta(minutes=1)
-BEFORE = WentBack(NOW - 3 * MINUTE, NOW - 2 * MINUTE, NOW - MINUTE, 60.0, Recovered())
-BETWEEN = WentBack(NOW - MINUTE, NOW, NOW + MINUTE, 60.0, Recovered())
 
 
 class Answering:
@@ -45,6 +42,11 @@ async def clicked(sandbox: httpx.AsyncClient, *answers: tuple[int, bytes]) -> Cl
     return clerk
 
 
+def went_back(copied_at: datetime, released_at: datetime) -> WentBack:
+    """A return to a copy of then, which was over at the other moment."""
+    return WentBack(copied_at, copied_at, released_at, 60.0, Recovered())
+
+
 async def test_two_clicks_with_one_answer_are_no_surprise(sandbox: httpx.AsyncClient) -> None:
     clerk = await clicked(sandbox, (200, b"{}"), (200, b"{}"))
     assert clerk.found([]) == []
@@ -53,14 +55,16 @@ async def test_two_clicks_with_one_answer_are_no_surprise(sandbox: httpx.AsyncCl
 async def test_a_click_that_was_carried_out_and_refused_is_a_surprise_whatever_happened(
     sandbox: httpx.AsyncClient,
 ) -> None:
+    begun = datetime.now(UTC)
     clerk = await clicked(sandbox, (200, b"{}"), (409, b"{}"))
-    assert "200 and 409" in clerk.found([BETWEEN])[0]
+    assert "200 and 409" in clerk.found([went_back(begun - MINUTE, datetime.now(UTC) + MINUTE)])[0]
 
 
 async def test_two_answers_that_differ_are_a_surprise_unless_the_first_was_lost_with_its_database(
     sandbox: httpx.AsyncClient,
 ) -> None:
+    begun = datetime.now(UTC)
     clerk = await clicked(sandbox, (200, b'{"looks":1}'), (200, b'{"looks":0}'))
     assert "looks" in clerk.found([])[0]
-    assert "looks" in clerk.found([BEFORE])[0]
-    assert clerk.found([BETWEEN]) == []
+    assert "looks" in clerk.found([went_back(begun - 2 * MINUTE, begun - MINUTE)])[0]
+    assert clerk.found([went_back(begun - MINUTE, datetime.now(UTC) + MINUTE)]) == []
