@@ -27,7 +27,7 @@ from tests.chaos.liveness import Recovery
 from tests.chaos.plan import Kind, Plan
 from tests.chaos.shopping import Street
 from tests.chaos.stand import Stand
-from tests.chaos.watch import Watch
+from tests.chaos.watch import Watch, WentBack
 
 FORGED = "evt_forged_"
 MOST_REBUILT = 3_000
@@ -93,6 +93,7 @@ async def judge(run: Run) -> tuple[tuple[Proof, ...], Evidence]:
             run.plan.arrivals, evidence.payments, run.journal.last_of(Kind.CLOCK_SKEW)
         ),
         *_answers(run.street, held_to(sent, run.watch), evidence),
+        nobody_was_surprised(run.street, run.watch.returns),
         promises.commands_are_reflected(
             ordered(run.street.shops.values()), evidence.payments, with_a_person(run.watch)
         ),
@@ -206,7 +207,6 @@ def _answers(street: Street, sent: Sequence[Sent], evidence: Evidence) -> Iterat
     yield promises.acknowledged_exist({key: it for key, ids in named.items() for it in ids}, existing)
     yield promises.one_key_made_one_object(named, evidence.payments)
     yield shop_proofs.repeats_are_equal(sent)
-    yield nobody_was_surprised(street)
 
 
 def _creating(street: Street) -> Iterator[Sent]:
@@ -214,14 +214,24 @@ def _creating(street: Street) -> Iterator[Sent]:
         yield from (it for it in shop.sent.values() if it.path in CREATING)
 
 
-def nobody_was_surprised(street: Street) -> Proof:
-    """No good request was refused as bad, none was answered with what its state does not allow, none had no answer."""
+def nobody_was_surprised(street: Street, returns: Sequence[WentBack] = ()) -> Proof:
+    """No good request was refused as bad, none was answered with what its state does not allow, none had no answer.
+
+    A quote that no payment had used yet is in no history: it may be gone with the database it was given in, and only so.
+    """
     surprises = [it.surprise for it in street.orders if it.surprise]
     silent = [
         f"{it.arrival.id} ({it.payment_id}) gave up: {it.gave_up}" for it in street.orders if it.gave_up
     ]
+    gone = {
+        f"{it.arrival.id}: the quote given at {it.quote_gone:%H:%M:%S} was not there any more": it.quote_gone
+        for it in street.orders
+        if it.quote_gone is not None
+    }
+    lost = [text for text, at in gone.items() if any(it.copied_at < at < it.released_at for it in returns)]
+    missing = [text for text in gone if text not in lost]
     claim = "every order was answered, and only with what its state allows"
-    return proof(claim, len(street.orders), "orders", [*surprises, *silent])
+    return proof(claim, len(street.orders), "orders", [*surprises, *silent, *missing], lost)
 
 
 def nothing_was_our_error(answers: Mapping[str, int], *, is_held: bool) -> Proof:

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 
@@ -34,10 +35,11 @@ class Surprise(Exception):
 
 @dataclass
 class Order:
-    """One order on its way, and what its shop saw."""
+    """One order on its way, and what its shop saw. `quote_gone`: when a quote that was not there any more was given."""
 
     arrival: Arrival
     payment_id: str | None = None
+    quote_gone: datetime | None = None
     refund_ids: list[str] = field(default_factory=list)
     surprise: str | None = None
     gave_up: str | None = None
@@ -77,15 +79,30 @@ class Buying:
         self.street, self.order, self.arrival = street, order, order.arrival
         self.shop = street.shops[order.arrival.seller]
 
-    async def pay(self, **changes: object) -> Answer:
-        answer = await self.shop.post("/v1/payments", self.request(**changes), self.arrival.id)
+    async def pay(self, **changes: object) -> None:
+        self._paid(await self.shop.post("/v1/payments", self.request(**changes), self.arrival.id))
+
+    async def pay_at(self, quote: Callable[[str], Awaitable[str | None]]) -> None:
+        """With a quote, where there is one; where it is gone, as with a database, with a new one in a new request."""
+        given, given_at = await quote("quote"), datetime.now(UTC)
+        if given is None:
+            await self.pay()
+            return
+        answer = await self.shop.post("/v1/payments", self.request(quote=given), self.arrival.id)
+        if answer.code == "not_found":
+            self.order.quote_gone = given_at
+            again = await quote("quote-again")
+            changes = {} if again is None else {"quote": again}
+            answer = await self.shop.post("/v1/payments", self.request(**changes), f"{self.arrival.id}-again")
+        self._paid(answer)
+
+    def _paid(self, answer: Answer) -> None:
         self.expect(answer.status in (201, 202), f"POST /v1/payments: {answer.status} {answer.code}")
         found = answer.document["id"]
         self.expect(
             self.order.payment_id in (None, found), f"one key made {self.order.payment_id} and {found}"
         )
         self.order.payment_id = found
-        return answer
 
     async def past(self, *statuses: str) -> Json:
         return await self.shop.until(self.path, lambda it: it["status"] not in statuses, PATIENCE_SECONDS)
@@ -182,11 +199,14 @@ async def _quoted(buying: Buying) -> None:
         await buying.pay()
         return
     body = {"sell": money(buying.arrival.amount), "buy_currency": settle, "lock_seconds": 600}
-    answer = await buying.shop.post("/v1/quotes", body, f"{buying.arrival.id}-quote")
-    buying.expect(
-        answer.status == 201 or answer.code == "rate_unavailable", f"quote: {answer.status} {answer.code}"
-    )
-    await buying.pay(**({"quote": answer.document["id"]} if answer.status == 201 else {}))
+
+    async def quote(key: str) -> str | None:
+        answer = await buying.shop.post("/v1/quotes", body, f"{buying.arrival.id}-{key}")
+        is_given = answer.status == 201
+        buying.expect(is_given or answer.code == "rate_unavailable", f"quote: {answer.status} {answer.code}")
+        return answer.document["id"] if is_given else None
+
+    await buying.pay_at(quote)
 
 
 def _at_the_bank(button: str | None) -> Tale:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -223,10 +223,20 @@ class Stand:
                 self.stack._supervisor.add(program)
 
     @contextlib.asynccontextmanager
-    async def fenced(self, names: Collection[str] = ("api", *WORKERS)) -> AsyncIterator[None]:
-        """Killed, and nothing of them runs inside the block; they start as it is left."""
+    async def fenced(
+        self,
+        names: Collection[str] = ("api", *WORKERS),
+        once_closed: Callable[[], Awaitable[None]] | None = None,
+    ) -> AsyncIterator[None]:
+        """Killed, and nothing of them runs inside the block; they start as it is left.
+
+        The API goes first, and `once_closed` is awaited while nobody accepts anything and the workers still work.
+        """
         await asyncio.to_thread(self._hands.acquire)
         try:
+            if once_closed is not None:
+                await asyncio.to_thread(self.stack._supervisor.stop, ["api"], 0.0)
+                await once_closed()
             await asyncio.to_thread(self.stack._supervisor.stop, list(names), 0.0)
             yield
         finally:

@@ -2,17 +2,27 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
 
 from api.cli.audit.evidence import Kept, Ordered, Returned
 from api.cli.demo.shop import Answer, Sent, Shop
+from api.cli.drill.disasters import Recovered
 from corridor.domain.money import Money
-from tests.chaos.audit import broken_off, genuine, nothing_moves, ordered, recovered
+from tests.chaos.arrivals import Arrival, Story
+from tests.chaos.audit import broken_off, genuine, nobody_was_surprised, nothing_moves, ordered, recovered
 from tests.chaos.faults import webhooks
 from tests.chaos.journal import Journal
 from tests.chaos.liveness import Moving, Recovery
 from tests.chaos.plan import Act, Kind
+from tests.chaos.shopping import Order, Street, tell
+from tests.chaos.watch import WentBack
+
+MINUTE = timedelta(minutes=1)
 
 
 def answer(status: int, captured_minor: int = 0) -> Answer:
@@ -103,3 +113,46 @@ def test_only_what_the_provider_itself_sent_is_asked_about() -> None:
     at = datetime(2026, 11, 20, tzinfo=UTC)
     inbox = [Kept(name, "contradicted", 1, at) for name in (forged, "evt_1")]
     assert [it.event_id for it in genuine(inbox)] == ["evt_1"]
+
+
+def bought_at_a_quote_that_was_gone(given_at: datetime) -> Street:
+    arrival = Arrival(1.0, "order-1", "porto-leather", "DE", Money(100, "USD"), "pm_card_visa", Story.QUOTED)
+    return Street({}, cast(httpx.AsyncClient, None), [Order(arrival, "pay_1", quote_gone=given_at)])
+
+
+def test_a_quote_may_be_gone_with_the_database_it_was_given_in_and_only_so() -> None:
+    copied_at = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    struck_at, released_at = copied_at + MINUTE, copied_at + 2 * MINUTE
+    back = WentBack(copied_at, struck_at, released_at, 60.0, Recovered())
+    lost = nobody_was_surprised(bought_at_a_quote_that_was_gone(copied_at + MINUTE / 2), [back])
+    assert lost.holds
+    assert lost.notes == ("order-1: the quote given at 12:00:30 was not there any more",)
+    assert not nobody_was_surprised(bought_at_a_quote_that_was_gone(copied_at - MINUTE), [back]).holds
+    assert not nobody_was_surprised(bought_at_a_quote_that_was_gone(copied_at), []).holds
+
+
+class Selling:
+    """An API that knows the quotes it gave, until it forgets them."""
+
+    name = "porto-leather"
+
+    def __init__(self, *, forgets: bool) -> None:
+        self.forgets, self.keys = forgets, list[str]()
+
+    async def post(self, path: str, body: dict[str, Any], key: str) -> Answer:
+        self.keys.append(key)
+        if path == "/v1/payments" and body.get("quote") == "order-1-quote" and self.forgets:
+            return Answer(404, b'{"code": "not_found"}', 0.1, 1)
+        return Answer(201, json.dumps({"id": "pay_1" if path == "/v1/payments" else key}).encode(), 0.1, 1)
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_a_shop_whose_quote_is_gone_asks_for_a_new_one(forgets: bool) -> None:
+    selling = Selling(forgets=forgets)
+    arrival = Arrival(1.0, "order-1", "porto-leather", "DE", Money(100, "USD"), "pm_card_visa", Story.QUOTED)
+    street = Street({"porto-leather": cast(Shop, selling)}, cast(httpx.AsyncClient, None))
+    street.expect(arrival)
+    order = await tell(street, arrival)
+    again = ["order-1-quote-again", "order-1-again"] if forgets else []
+    assert selling.keys == ["order-1-quote", "order-1", *again]
+    assert (order.payment_id, order.surprise, order.quote_gone is not None) == ("pay_1", None, forgets)

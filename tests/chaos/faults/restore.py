@@ -5,7 +5,8 @@ the one of docs/recovery.md: everything is fenced, the older database is put in 
 alone, `restore-check --repair` runs, then workers and API are released. Shops wait meanwhile and repeat.
 
 What the API has acknowledged and not yet given to Temporal is in the database alone; no second copy of it exists
-anywhere, and no recovery can find it. So the stack is struck only when it holds nothing of that kind.
+anywhere, and no recovery can find it. So the API is closed first, and the rest is struck when nothing of that kind is
+left.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ Json = dict[str, Any]
 STARTS_WITHIN_SECONDS = 40.0
 HANDED_OVER_WITHIN_SECONDS = 90.0
 LOOK_SECONDS = 0.1
+TAKEN_MARGIN = timedelta(minutes=1)
+"""Between the moment an operator notes and the one at which Temporal closed what the copy still has."""
 BACKUP_TRIES, BACKUP_AGAIN_SECONDS = 30, 1.0
 _NOT_OURS = ("temporal", "sandbox")
 """They are killed with the rest, and are all that runs while the operator repairs."""
@@ -78,9 +82,11 @@ async def leave_behind(stand: Stand, number: int) -> Older:
 
 async def go_back(stand: Stand, watch: Watch, older: Older) -> WentBack:
     """Strike, restore, recover, release. Nothing else may happen to the stack meanwhile; that is the caller's care."""
-    await _nothing_is_only_here(stand)
+    stand.network.clear()
     async with watch.looking_away():
-        async with stand.fenced(("api", "codec", *WORKERS)):
+        async with stand.fenced(
+            ("api", "codec", *WORKERS), once_closed=partial(_nothing_is_only_here, stand)
+        ):
             struck_at, begun = datetime.now(UTC), time.monotonic()
             for name in _NOT_OURS:
                 await asyncio.to_thread(stand.stack.kill, name)
@@ -88,7 +94,7 @@ async def go_back(stand: Stand, watch: Watch, older: Older) -> WentBack:
             await _put_in_place(stand, older)
             await asyncio.to_thread(stand.stack.wait_ready, *_NOT_OURS, timeout_seconds=STARTS_WITHIN_SECONDS)
             with stand.desk.gives(RESTORE_CHECK) as given:
-                recovered = await _repaired(stand)
+                recovered = await _repaired(stand, older)
                 given.is_done = True
             stand.database = watch.database = Database(stand.settings.database, deadlines=UNHURRIED)
         # Faults of the network may keep one of them waiting; that is no longer the restoration's matter.
@@ -109,12 +115,16 @@ async def _put_in_place(stand: Stand, older: Older) -> None:
     lost.rename(lost.with_name(f"{backup.LOST}-{copy.name}"))
 
 
-async def _repaired(stand: Stand) -> Recovered:
-    """The command of the runbook, and once more without a repair: then nothing may be left to find."""
+async def _repaired(stand: Stand, older: Older) -> Recovered:
+    """The command of the runbook, and once more without a repair: then nothing may be left to find.
+
+    Who restores a backup knows when it was taken, and need not have ten more minutes of histories read.
+    """
+    since = f"--since={(older.at - TAKEN_MARGIN).isoformat()}"
     # A Temporal that outlives the workers still lists them; nobody else has any.
-    found = await _restore_check(stand, "--repair", "--force")
+    found = await _restore_check(stand, since, "--repair", "--force")
     gaps = [_gap(it) for it in found["gaps"]]
-    second = await _restore_check(stand)
+    second = await _restore_check(stand, since)
     counts = Counter(str(gap.kind) for gap in gaps)
     left = tuple(gap for gap in gaps if not gap.is_provable)
     return Recovered(dict(sorted(counts.items())), left, tuple(map(_gap, second["gaps"])))
@@ -145,20 +155,17 @@ def _gap(told: Json) -> Gap:
 
 
 async def _nothing_is_only_here(stand: Stand) -> None:
-    """Heal the way to Temporal and wait until everything that was accepted is a workflow there."""
-    stand.network.clear()
-    await asyncio.to_thread(stand.stack.wait_ready, "temporal", timeout_seconds=HANDED_OVER_WITHIN_SECONDS)
-    # By the clock of whoever accepted: ahead of ours, it would hide what is to be waited for.
-    accepted_until = datetime.now(UTC) + timedelta(seconds=max(0, stand.skews.get("api", 0)))
+    """Wait until the workers have made a workflow of everything that was accepted."""
+    await asyncio.to_thread(
+        stand.stack.wait_ready, "temporal", *WORKERS, timeout_seconds=HANDED_OVER_WITHIN_SECONDS
+    )
     deadline = time.monotonic() + HANDED_OVER_WITHIN_SECONDS
-    while await stand.database.read(_unstarted, accepted_until) and time.monotonic() < deadline:
+    while await stand.database.read(_unstarted) and time.monotonic() < deadline:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _unstarted(connection: Connection, until: datetime) -> int:
+def _unstarted(connection: Connection) -> int:
     return sum(
-        connection.execute(
-            select(func.count()).where(table.c.workflow_started_at.is_(None), table.c.created_at <= until)
-        ).scalar_one()
+        connection.execute(select(func.count()).where(table.c.workflow_started_at.is_(None))).scalar_one()
         for table in (payments, refunds)
     )

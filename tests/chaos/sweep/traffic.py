@@ -27,7 +27,7 @@ from workflows.messages import CancelCommand, CaptureCommand, ReviewCommand
 from workflows.starts import payment_start, refund_start
 
 # For machines that are busy with other things; alone, each takes a tenth of this.
-MET_WITHIN_SECONDS = 150
+MET_WITHIN_SECONDS = 240
 ENDS_WITHIN_SECONDS = 120
 ROUNDS_PER_PAYOUT = 5
 ANSWERED_WITHIN = timedelta(seconds=5)
