@@ -1,10 +1,17 @@
 """Who may strike when, and who shares whose work."""
 
 import asyncio
+from pathlib import Path
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
+from tests.chaos.faults.performer import Performer
 from tests.chaos.faults.turns import Line, Shared, Turns
+from tests.chaos.journal import Journal
+from tests.chaos.plan import Act, Kind
+from tests.chaos.shopping import Street
+from tests.chaos.watch import Watch
 
 
 async def test_whoever_wants_to_be_alone_waits_for_the_others_and_keeps_the_next_out() -> None:
@@ -92,3 +99,35 @@ def test_what_was_held_back_comes_one_after_another() -> None:
     assert line.wait() == 15.0, "behind the three"
     now = 200.0
     assert line.wait() == 0.0, "nobody is before it any more"
+
+
+async def test_how_long_the_others_were_kept_out_is_known() -> None:
+    now = 100.0
+    turns = Turns(clock=lambda: now)
+    for seconds in (30.0, 12.0):
+        async with turns.alone():
+            now += seconds
+        now += 5.0
+    assert turns.held_seconds == 42.0
+
+
+async def test_the_plan_stands_still_while_somebody_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "events.jsonl")
+    performer = Performer(MagicMock(), Mock(spec=Street), journal, Mock(spec=Watch))
+    struck_at = list[float]()
+
+    async def strike(self: Performer, act: Act) -> None:
+        struck_at.append(journal.seconds)
+
+    monkeypatch.setattr(Performer, "_act", strike)
+    acts = [Act(seconds, Kind.KILL, "api", {}) for seconds in (0.0, 0.1, 0.2)]
+    async with asyncio.TaskGroup() as group, performer.turns.alone():
+        group.create_task(performer.perform(acts))
+        await asyncio.sleep(0.3)
+        assert len(struck_at) == 1, "only what was due before"
+    journal.close()
+    second, third = struck_at[1:]
+    assert second >= 0.4
+    assert third - second >= 0.05, "one blow is not made of two"

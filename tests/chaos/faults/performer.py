@@ -52,8 +52,14 @@ class Performer:
         self._lines = lines(acts)
         async with asyncio.TaskGroup() as group:
             for act in acts:
-                await asyncio.sleep(max(0.0, act.at_seconds - self.journal.seconds))
+                await self._its_time(act)
                 group.create_task(self._act(act))
+
+    async def _its_time(self, act: Act) -> None:
+        """The plan stands still while somebody is alone: the faults of minutes that nobody worked in would come doubled."""
+        while (wait := act.at_seconds + self.turns.held_seconds - self.journal.seconds) > 0:
+            await asyncio.sleep(wait)
+            await self.turns.begin()
 
     async def as_an_operator(self) -> None:
         """What is run when the faults are over: `corridor resume`, and the end of every rollout."""

@@ -12,7 +12,10 @@ T = TypeVar("T")
 class Turns:
     """Many at once, or one alone. Whoever wants to be alone is let in before those who come later."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.held_seconds = 0.0
+        """How long those who were alone have kept the others out, in all."""
         self._free = asyncio.Condition()
         self._inside, self._is_alone = 0, False
         self._open = asyncio.Event()
@@ -41,7 +44,7 @@ class Turns:
         """Nobody else begins from now on; inside when those who are have left."""
         async with self._free:
             await self._free.wait_for(lambda: not self._is_alone)
-            self._is_alone = True
+            self._is_alone, begun = True, self._clock()
             self._open.clear()
             await self._free.wait_for(lambda: not self._inside)
         try:
@@ -49,6 +52,7 @@ class Turns:
         finally:
             async with self._free:
                 self._is_alone = False
+                self.held_seconds += self._clock() - begun
                 self._open.set()
                 self._free.notify_all()
 
