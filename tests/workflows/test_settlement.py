@@ -24,11 +24,19 @@ from corridor.storage.ledger_tables import postings
 from corridor.storage.tables import settlement_batches, settlement_lines
 from corridor.storage.webhook_endpoints import MOST_ENDPOINTS
 from tests.workflows.world import BriefStripe, World, now
-from workers.fleet import CORE_SLOTS
+from workers import fleet
 from workflows import names
 from workflows.messages import SettlementStart
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.fixture
+def slots(monkeypatch: pytest.MonkeyPatch) -> int:
+    """So many slots for steps of our own have the workers of `here`, where a test asks for this first."""
+    narrow = 20
+    monkeypatch.setattr(fleet, "CORE_SLOTS", narrow)
+    return narrow
 
 
 async def test_a_bad_row_costs_no_good_one(everywhere: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +113,7 @@ async def test_a_payout_that_cannot_be_read_holds_up_no_other(
         await here.until(it, "settled")
 
 
-async def test_merchants_who_never_answer_hold_up_no_settlement(here: World) -> None:
+async def test_merchants_who_never_answer_hold_up_no_settlement(slots: int, here: World) -> None:
     """More webhooks hang than the core queue has slots for steps of our own."""
     hanging: set[asyncio.StreamWriter] = set()
 
@@ -120,14 +128,14 @@ async def test_merchants_who_never_answer_hold_up_no_settlement(here: World) -> 
         host, port = silent.sockets[0].getsockname()
         for _ in range(MOST_ENDPOINTS):
             await here.subscribe(("payment.captured",), url=f"http://{host}:{port}/")
-        for _ in range(CORE_SLOTS // MOST_ENDPOINTS):
+        for _ in range(slots // MOST_ENDPOINTS):
             await here.pay()
         payment = await here.pay()
         async with asyncio.timeout(60):
-            while len(hanging) <= CORE_SLOTS:
+            while len(hanging) <= slots:
                 deliveries = await here.dispatch()
         await here.settle()
-        assert len(hanging) > CORE_SLOTS, "they hang still"
+        assert len(hanging) > slots, "they hang still"
         await here.until(payment.id, "settled")
         for delivery_id in deliveries:
             delivery = here.client.get_workflow_handle(names.delivery_workflow_id(delivery_id))
@@ -137,7 +145,7 @@ async def test_merchants_who_never_answer_hold_up_no_settlement(here: World) -> 
 
 
 async def test_payments_that_hold_every_worker_of_theirs_hold_up_no_settlement(
-    here: World, monkeypatch: pytest.MonkeyPatch
+    slots: int, here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after an outage: more payments go on at once than the core queue's workers have slots."""
     paid = await here.pay()
@@ -149,11 +157,11 @@ async def test_payments_that_hold_every_worker_of_theirs_hold_up_no_settlement(
         return await original(self, wanted, at)
 
     monkeypatch.setattr(Preparation, "_ask_the_market", ask_later)
-    waiting = [await here.accept() for _ in range(CORE_SLOTS + 10)]
+    waiting = [await here.accept() for _ in range(slots + 10)]
     starts = [asyncio.create_task(here.start(it)) for it in waiting]
     try:
         async with asyncio.timeout(60):
-            while len(asking) < CORE_SLOTS:
+            while len(asking) < slots:
                 await asyncio.sleep(0.1)
             await here.settle()
         assert not any(start.done() for start in starts), "they hold their workers still"
