@@ -21,7 +21,7 @@ from corridor.runtime import ports
 from corridor.runtime.build import SOURCE
 from corridor.runtime.process import ChildFailed
 from corridor.runtime.settings import Settings, load
-from corridor.runtime.stack import STRIPE_WEBHOOK_PATH, Apart, Stack
+from corridor.runtime.stack import NO_TLS, STRIPE_WEBHOOK_PATH, Apart, Stack
 from corridor.storage.database import Database
 from corridor.storage.deadlines import UNHURRIED
 from tests.chaos import leaks
@@ -278,7 +278,7 @@ class Stand:
             return None
         address = f"http://{self.settings.host}:{self._telling[name]}/metrics"
         try:
-            page = httpx.get(address, timeout=TELLS_WITHIN_SECONDS, trust_env=False)
+            page = httpx.get(address, timeout=TELLS_WITHIN_SECONDS, trust_env=False, verify=NO_TLS)
         except httpx.HTTPError:  # it is paused, or comes up
             return None
         return leaks.tasks_told(page.text)
