@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, PollWorkflowTaskQueueRequest
 
 from api.cli import restore_check
 from api.cli.exit_codes import ExitCode
@@ -29,8 +30,10 @@ from workers.rebuild.rebuild import Rebuilt
 from workers.restore.check import Check
 from workers.restore.fence import POLLS_WITHIN, StillWorking, require_nobody
 from workers.restore.gaps import GapKind
+from workers.restore.repair import Family
 from workflows import names
 from workflows.messages import RefundStart
+from workflows.starts import payment_start
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -281,3 +284,47 @@ async def forget(here: World, *workflow_ids: str) -> None:
 async def _listed(here: World, workflow_ids: tuple[str, ...]) -> bool:
     ids = ", ".join(f'"{it}"' for it in workflow_ids)
     return bool([it async for it in here.client.list_workflows(f"WorkflowId IN ({ids})")])
+
+
+async def test_what_came_in_while_a_dead_workers_task_was_out_is_heard(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by soak seed 20261145: the server keeps it out of the history until it takes the task back."""
+    payment_id = await here.accept()
+    row = await here.database.read(payments.load, payment_id)
+    queue = f"of-a-dead-worker-{payment_id}"
+    await here.client.start_workflow(
+        names.PAYMENT,
+        payment_start(row, here.windows),
+        id=names.payment_workflow_id(payment_id),
+        task_queue=queue,
+    )
+    await here.client.workflow_service.poll_workflow_task_queue(
+        PollWorkflowTaskQueueRequest(
+            namespace=here.client.namespace, task_queue=TaskQueue(name=queue), identity="about to die"
+        )
+    )
+    await here.hint(payment_id, "evt_1")
+    heard = [
+        [signal.name for it in family.readings for signal in it.signals]
+        for settles_within in (timedelta(), timedelta(seconds=1))
+        for family in await _families(here, payment_id, settles_within, monkeypatch)
+    ]
+    assert heard == [[], [names.PROVIDER_HINT]]
+    await here.handle(payment_id).terminate("it has no worker")
+
+
+async def _families(
+    here: World, payment_id: str, settles_within: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> list[Family]:
+    """What a check reads of one payment."""
+    found: list[Family] = []
+
+    async def compare(self: Check, families: list[Family], imports: Any) -> Any:
+        found.extend(families)
+        return [], [], 0
+
+    monkeypatch.setattr(Check, "_compare", compare)
+    query = f'WorkflowId = "{names.payment_workflow_id(payment_id)}"'
+    await Check(here.wired.edge, here.client, query=query, settles_within=settles_within).run(is_repair=False)
+    return found

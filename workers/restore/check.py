@@ -8,6 +8,7 @@ The histories' workflows that still run need no restart afterwards: a repaired d
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,6 +39,10 @@ from workflows import names
 
 STANDS_STILL = 4
 """Equal counts of the workflows, a second apart, after which the list counts as whole."""
+GIVEN_BACK_AFTER = timedelta(seconds=12)
+"""The server takes a workflow's task back from a worker that died after ten seconds. Until then the history shows nothing
+of what came in meanwhile, a step's result among it, and the workflow would go on with what the database was not told.
+"""
 MARGIN = timedelta(minutes=10)
 """Clocks and visibility may be this far behind what the newest event of the database says."""
 LATEST_EVENTS = 200
@@ -76,7 +81,10 @@ class Check:
     archive: Archive | None = None
     """Exported histories, for runs the server does not have any more."""
     settles_within: timedelta = timedelta()
-    """How long to wait for the server's list of workflows, which it writes behind them, to stand still."""
+    """How long to wait for the server's list of workflows, which it writes behind them, to stand still.
+
+    With any, the workers may have died a moment ago: what they had taken is waited for as well.
+    """
 
     @property
     def database(self) -> Database:
@@ -88,7 +96,10 @@ class Check:
         `findings` is filled on the way, and is all that is left of a run that raises `DatabaseUnavailable`, `RPCError`.
         """
         findings = Findings(repaired=is_repair) if findings is None else findings
+        begun = time.monotonic()
         await self._list_is_whole()
+        if self.settles_within:
+            await asyncio.sleep(max(0.0, GIVEN_BACK_AFTER.total_seconds() - (time.monotonic() - begun)))
         since = self.since or await self.database.read(newest_surely_known)
         imports = Imports()
         families = [
