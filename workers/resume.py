@@ -5,7 +5,9 @@ is the payment's, so one that still runs is left alone. What the rows do not tel
 has ended and its row has not, the database is older than the world, and starting anew could charge the buyer again.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -23,6 +25,7 @@ from activities.contracts import EffectPlan
 from corridor.domain.effect import COLLECTING, EffectState, Operation, effect_number
 from corridor.domain.payment import RefundStatus, Status, StatusReason
 from corridor.providers.registry import Registry
+from corridor.runtime.histories import listed
 from corridor.runtime.patience import while_away
 from corridor.runtime.side_by_side import side_by_side
 from corridor.storage import effects, reviews, settlement
@@ -42,6 +45,8 @@ WAITED_FOR = tuple(status for status in Status if not status.is_terminal and sta
 OPEN_REFUNDS = (RefundStatus.PROCESSING, RefundStatus.REQUIRES_REVIEW)
 AT_ONCE = 16
 """One after the other, a hundred thousand would take a quarter of an hour."""
+LISTED_WITHIN_SECONDS = 2.0
+"""After so long the server's list knows what had ended; one that is later is found by the next run."""
 _UNDONE_FROM = (Status.REQUIRES_ACTION, Status.AUTHORIZED)
 """In a review a stuck undo is tried again by the workflow itself; a payment that is captured has none to finish."""
 
@@ -81,51 +86,108 @@ async def resume_all(
 ) -> Resumed:
     """Start every payment, refund and webhook delivery that has something to wait for and no running workflow.
 
-    Those that somebody waits for go first; most that are open wait for a payout, and can. What is accepted meanwhile is
-    not chased: its own workflow begins with it. `begun` is filled on the way with what was looked at, and what came of
-    it, which is all that is left of a run that raises.
+    Those that somebody waits for go first, and the server is asked about each. Most that are open wait for a payout,
+    and can: of these the server lists which run, and is asked about the others. What is accepted meanwhile is not
+    chased: its own workflow begins with it. `begun` is filled on the way with what was looked at, and what came of it,
+    which is all that is left of a run that raises.
     """
+    begun = {} if begun is None else begun
+    run = _Run(database, client, providers, windows, batch, begun)
+    await run.look_at(payments, payments.c.status.in_(WAITED_FOR), run.payment)
+    await run.look_at(refunds, refunds.c.status.in_(OPEN_REFUNDS), run.refund)
+    began, running = time.monotonic(), await run.listed_as_running()
+    bulk: Sequence[tuple[Table, ColumnElement[bool], Begin, Callable[[str], str]]] = (
+        (payments, payments.c.status == Status.CAPTURED, run.payment, names.payment_workflow_id),
+        (refunds, _may_come_back(now), run.refund, names.refund_workflow_id),
+        (webhook_deliveries, _IS_UNDER_WAY, run.delivery, names.delivery_workflow_id),
+    )
+    left: list[tuple[Begin, str]] = []
+    for table, wanted, begin, workflow_id in bulk:
+        left += [(begin, it) for it in await run.look_at(table, wanted, begin, (running, workflow_id))]
+    await run.look_again(left, began)
+    return Resumed.of(begun)
+
+
+Begin = Callable[[str], Awaitable[Found | None]]
+"""Starts what has this row id, if nothing of it runs; None where there is nothing to wait for any more."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of the command, and what it found."""
+
+    database: Database
+    client: Client
+    providers: Registry
+    windows: Windows
+    batch: int
+    begun: dict[str, Found]
+
+    async def look_at(
+        self,
+        table: Table,
+        wanted: ColumnElement[bool],
+        begin: Begin,
+        known: tuple[Set[str], Callable[[str], str]] = (frozenset(), str),
+    ) -> list[str]:
+        """Every wanted row that was not looked at yet. Those whose workflow is known to run are left alone, and returned."""
+        left: list[str] = []
+        running, workflow_id = known
+        async for ids in _pages(self.database, table, wanted, self.batch):
+            new = [it for it in ids if it not in self.begun]
+            alone = {it for it in new if workflow_id(it) in running}
+            self.begun.update(dict.fromkeys(alone, Found.RUNNING))
+            left += alone
+            await side_by_side([it for it in new if it not in alone], partial(self._note, begin), AT_ONCE)
+        return left
+
+    async def look_again(self, left: Sequence[tuple[Begin, str]], began: float) -> None:
+        """The list is written behind the workflows: ask about those that were on it and had ended by then."""
+        if not left:
+            return
+        await asyncio.sleep(max(0.0, began + LISTED_WITHIN_SECONDS - time.monotonic()))
+        running = {it.partition("-")[2] for it in await self.listed_as_running()}
+        ended = [(begin, it) for begin, it in left if it not in running]
+        await side_by_side(ended, lambda one: self._note(*one), AT_ONCE)
+
+    async def listed_as_running(self) -> Set[str]:
+        """The ids of workflows that the server lists as running; each page costs it less than two questions."""
+        types = ", ".join(f'"{it}"' for it in (names.PAYMENT, names.REFUND, names.WEBHOOK_DELIVERY))
+        query = f'ExecutionStatus = "Running" AND WorkflowType IN ({types})'
+        return {it.id async for it in listed(self.client, query)}
+
+    async def _note(self, begin: Begin, row_id: str) -> None:
+        # A server that was just lost may go away again.
+        came = await while_away(lambda: begin(row_id))
+        if came is not None:
+            self.begun[row_id] = came
+        else:
+            self.begun.pop(row_id, None)
 
     # The last run is asked for before the row is read: of one that ended in between, the row already tells the end.
-    async def payment(payment_id: str) -> Found | None:
-        last = await _last_run(client, names.payment_workflow_id(payment_id))
+
+    async def payment(self, payment_id: str) -> Found | None:
+        last = await _last_run(self.client, names.payment_workflow_id(payment_id))
         if last is WorkflowExecutionStatus.RUNNING:
             return Found.RUNNING
         if last is WorkflowExecutionStatus.COMPLETED:
-            row = await database.read(payment_rows.load, payment_id)
+            row = await self.database.read(payment_rows.load, payment_id)
             return None if Status(row.status).is_terminal else Found.BEHIND
-        found = await database.write(resume_of, payment_id, providers, windows)
-        return None if found is None else await _start_payment(client, *found, windows)
+        found = await self.database.write(resume_of, payment_id, self.providers, self.windows)
+        return None if found is None else await _start_payment(self.client, *found, self.windows)
 
-    async def refund(refund_id: str) -> Found | None:
-        last = await _last_run(client, names.refund_workflow_id(refund_id))
-        row = await database.read(refund_rows.load, refund_id)
+    async def refund(self, refund_id: str) -> Found | None:
+        last = await _last_run(self.client, names.refund_workflow_id(refund_id))
+        if last is WorkflowExecutionStatus.RUNNING:
+            return Found.RUNNING
+        row = await self.database.read(refund_rows.load, refund_id)
         if last is WorkflowExecutionStatus.COMPLETED and row.status != RefundStatus.SUCCEEDED:
             return Found.BEHIND if row.status in OPEN_REFUNDS else None
         # One that succeeded may have been told to listen no longer, which is no sign of a database that is older.
-        return await _start_refund(client, row)
+        return await _start_refund(self.client, row)
 
-    async def delivery(delivery_id: str) -> Found:
-        return await _start_delivery(client, delivery_id)
-
-    resumed = {} if begun is None else begun
-
-    async def note(begin: Callable[[str], Awaitable[Found | None]], row_id: str) -> None:
-        # A server that was just lost may go away again.
-        if (came := await while_away(lambda: begin(row_id))) is not None:
-            resumed[row_id] = came
-
-    for table, wanted, begin in (
-        (payments, payments.c.status.in_(WAITED_FOR), payment),
-        (refunds, refunds.c.status.in_(OPEN_REFUNDS), refund),
-        (payments, payments.c.status == Status.CAPTURED, payment),
-        (refunds, _may_come_back(now), refund),
-        (webhook_deliveries, _IS_UNDER_WAY, delivery),
-    ):
-        async for ids in _pages(database, table, wanted, batch):
-            new = [it for it in ids if it not in resumed]
-            await side_by_side(new, partial(note, begin), AT_ONCE)
-    return Resumed.of(resumed)
+    async def delivery(self, delivery_id: str) -> Found:
+        return await _start_delivery(self.client, delivery_id)
 
 
 _IS_UNDER_WAY = and_(

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select, update
@@ -298,6 +299,44 @@ async def test_who_is_waited_for_is_resumed_first(here: World) -> None:
     found = await resumed(here)
     assert found.started == (newer.id, older.id)
     assert not found.running
+
+
+async def test_of_what_waits_for_a_payout_only_those_that_are_not_listed_are_asked_about(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume asked the server about each of thousands of captured payments, and tried to start each of their refunds."""
+    runs, lost = await here.pay(), await here.pay()
+    refund = await here.refund(runs.id, 2_000)
+    await here.handle(lost.id).terminate("the server was lost")
+    running = f'ExecutionStatus = "Running" AND WorkflowId = "{names.refund_workflow_id(refund.id)}"'
+    while not (await here.client.count_workflows(running)).count:
+        await asyncio.sleep(0.1)
+    asked = list[str]()
+    last_run = workers.resume._last_run
+
+    async def noted(client: Client, workflow_id: str) -> Any:
+        asked.append(workflow_id)
+        return await last_run(client, workflow_id)
+
+    monkeypatch.setattr(workers.resume, "_last_run", noted)
+    found = await resumed(here)
+    assert asked == [names.payment_workflow_id(lost.id)]
+    assert found.started == (lost.id,)
+    assert len(found.running) == 2
+
+
+async def test_a_list_that_is_behind_hides_nothing_that_was_lost(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await here.pay()
+    await here.handle(payment.id).terminate("the server was lost")
+    lists = iter([{names.payment_workflow_id(payment.id)}, set[str]()])
+
+    async def behind(run: Any) -> set[str]:
+        return next(lists)
+
+    monkeypatch.setattr(workers.resume._Run, "listed_as_running", behind)
+    assert (await resumed(here)).started == (payment.id,)
 
 
 async def test_a_payment_that_ended_after_it_was_listed_is_not_started_again(here: World) -> None:
