@@ -6,6 +6,7 @@ seen before must be seen once more: the same event, by the same id, saying the s
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,8 @@ from corridor.storage.tables import event_positions, events
 from workers.restore.gaps import DIFFERING
 
 LOOK_SECONDS = 2.0
+BETWEEN_LOOKS = 20.0
+"""Times as long as a look takes: it sums up the whole ledger, and must not be what the processors are busy with."""
 
 Seen = tuple[int, str, str, int, str]
 """Place in the feed, id of the event, object, number of the event, status."""
@@ -79,11 +82,13 @@ class Watch:
     async def keep_looking(self) -> None:
         """Until canceled. A database that is down just now is not looked at."""
         while True:
+            begun = time.monotonic()
             try:
                 await self.look()
             except (DatabaseUnavailable, DBAPIError, OSError):
                 self.misses += 1
-            await asyncio.sleep(LOOK_SECONDS)
+            took = time.monotonic() - begun
+            await asyncio.sleep(max(LOOK_SECONDS, BETWEEN_LOOKS * took))
 
     async def look(self) -> None:
         """One look at everything."""

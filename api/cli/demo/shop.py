@@ -18,9 +18,11 @@ Json = dict[str, Any]
 GIVE_UP_SECONDS = 120.0
 LONGEST_PAUSE_SECONDS = 2.0
 REPEATS = 4
-POLL_SECONDS = (0.3, 0.5, 1.0)
-AGAIN_SECONDS = (*POLL_SECONDS, 2.0, 5.0)
-"""Between tries that nobody answered. Thousands who knock every second at an API that is away help nobody."""
+AGAIN_SECONDS = (0.3, 0.5, 1.0, 2.0, 5.0)
+"""Between looks at what goes on, and between tries that nobody answered.
+
+Hundreds who ask every second after orders that wait, or knock at an API that is away, keep it from working.
+"""
 
 
 class NoAnswer(Exception):
@@ -114,7 +116,7 @@ class Shop:
             if time.monotonic() - begun > seconds:
                 raise NoAnswer(f"{self.name}: {path} was still {found.get('status')} after {seconds:.0f} s")
             polls += 1
-            await asyncio.sleep(_nth(POLL_SECONDS, polls))
+            await asyncio.sleep(_nth(AGAIN_SECONDS, polls))
         return found
 
     async def _send(self, path: str, content: bytes, key: str) -> Answer:
